@@ -385,9 +385,13 @@ fn is_real_time(pid: u32, priority: u32) -> bool {
 }
 
 /// A generator whose sequence is the same in every run (splitmix64).
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -396,7 +400,7 @@ impl Random {
         mixed ^ (mixed >> 31)
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 

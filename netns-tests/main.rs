@@ -10,6 +10,7 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod attack;
 mod bfd;
 mod case;
 mod command;
@@ -34,6 +35,7 @@ mod place;
 mod privilege;
 mod probe;
 mod process;
+mod reader;
 mod reload;
 mod route;
 mod rule;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         place::CASES,
         probe::CASES,
         process::CASES,
+        reader::CASES,
+        attack::CASES,
         privilege::CASES,
         privilege::guest::CASES,
         interop::CASES,

@@ -126,6 +126,64 @@ fn a_crate_is_used_where_a_path_begins_with_its_name() {
     assert!(!names_crate(&code("a(); // nix::net"), "nix"));
 }
 
+/// A state of a virtual router is only entered as the transition table decides: where `enter` is called, `Step::Enter` of
+/// `fsm::step` gave the state, and only `enter` sets it.
+#[test]
+fn states_are_entered_as_the_transition_table_says() {
+    let (mut calls, mut wrong) = (0, Vec::new());
+    for (path, text) in sources("src/vrrp").into_iter().filter(|(path, _)| !is_test(path)) {
+        for (number, called) in bypasses(&code(&text)) {
+            calls += usize::from(called);
+            if !called {
+                wrong.push(format!("{}:{number}", path.display()));
+            }
+        }
+        if !path.ends_with("transition.rs") && code(&text).contains(".set_machine(") {
+            wrong.push(format!("{}: sets the state without enter()", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "not after a Step::Enter of the table:\n{}", wrong.join("\n"));
+    assert!(calls > 0, "no call of enter() was found");
+}
+
+#[test]
+fn a_state_entered_without_the_table_is_found() {
+    let good = "fn f() {\n if let Step::Enter(to) = fsm::step(state, input) {\n  self.enter(moment, id, to);\n }\n}\n";
+    let other = "fn g() {\n self.enter(moment, id, State::Init);\n}\n";
+    assert_eq!(bypasses(good), [(3, true)]);
+    assert_eq!(bypasses(&format!("{good}{other}")), [(3, true), (7, false)], "in another function");
+    assert_eq!(bypasses(&good.replace("id, to", "id, State::Init")), [(3, false)]);
+}
+
+/// The lines that call `enter`, and whether the state is the one of a `Step::Enter` above in the same function.
+fn bypasses(code: &str) -> Vec<(usize, bool)> {
+    let mut given = None;
+    let mut found = Vec::new();
+    for (number, line) in code.lines().enumerate() {
+        let line = line.trim();
+        if line.starts_with("fn ") || line.contains(") fn ") || line.starts_with("pub fn ") {
+            given = None;
+        }
+        if let Some((_, rest)) = line.split_once("Step::Enter(")
+            && let Some((name, rest)) = rest.split_once(')')
+            && rest.contains("fsm::step(")
+        {
+            given = Some(name.to_owned());
+        }
+        if let Some((_, rest)) = line.split_once(".enter(") {
+            let last =
+                rest.rsplit_once(')').and_then(|(arguments, _)| arguments.split(',').next_back());
+            let called = last.map(str::trim) == given.as_deref() && given.is_some();
+            found.push((number + 1, called));
+        }
+    }
+    found
+}
+
+fn is_test(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "tests") || path.ends_with("tests.rs")
+}
+
 /// Whether a path in the code begins with the name of this crate.
 fn names_crate(code: &str, name: &str) -> bool {
     code.match_indices(&format!("{name}::")).any(|(at, _)| {

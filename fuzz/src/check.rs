@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use evervip::base::Instant;
 use evervip::check::probe::{Failure, ProbeId, Step, Verdict, unconnected};
-use evervip::check::{Action, Actions, Engine, Event, Limits};
+use evervip::check::{Action, Actions, CheckerSlot, Engine, Event, Limits};
 use evervip::model::{Lvs, ServiceKey, sample};
 use evervip::plan::ipvs::{Op, Table};
 use evervip::plan::listing::Listing;
@@ -68,8 +68,9 @@ pub fn events(data: &[u8]) {
                 None => Event::Applied { token: Token(u64::from(number)), item: 0, outcome },
             },
             8 | 9 => {
-                let probe =
-                    probes.pop().unwrap_or(ProbeId { checker: u32::from(number), serial: 0 });
+                let probe = probes
+                    .pop()
+                    .unwrap_or(ProbeId { checker: CheckerSlot(u32::from(number)), serial: 0 });
                 under_way.remove(&probe);
                 Event::Probed { probe, verdict: verdict(number) }
             }
@@ -124,7 +125,7 @@ fn verdict(number: u8) -> Verdict {
 /// One of a few configurations with something of everything.
 fn configuration(number: u8, more: u8) -> Lvs {
     let mut lvs = sample::balanced();
-    let mut service = lvs.services.remove(0);
+    let mut service = lvs.services.remove(0).into_inner();
     service.quorum = 1 + u32::from(number & 1);
     service.hysteresis = u32::from(number & 1);
     service.omega = number & 2 != 0;
@@ -150,9 +151,9 @@ fn configuration(number: u8, more: u8) -> Lvs {
     let family = evervip::base::Family::V4;
     other.key = ServiceKey::Mark { mark: 1 + u32::from(number & 1), family };
     lvs.services = match number >> 6 {
-        0 => vec![service],
-        1 => vec![service, other],
-        2 => vec![other, service],
+        0 => vec![service.into()],
+        1 => vec![service.into(), other.into()],
+        2 => vec![other.into(), service.into()],
         _ => Vec::new(),
     };
     lvs.flush = more & 64 != 0;

@@ -48,6 +48,8 @@ pub struct Advert {
     pub ttl: u8,
     /// Type of service or traffic class.
     pub tos: u8,
+    /// Identification in the IPv4 header.
+    pub id: u16,
     /// The IP authentication header; empty if there is none.
     pub authentication: Vec<u8>,
     /// The content after that, without Ethernet padding.
@@ -130,6 +132,7 @@ impl Frame {
                     target: target.into(),
                     ttl: *packet.get(8)?,
                     tos: *packet.get(1)?,
+                    id: u16::from_be_bytes(array(packet, 4)?),
                     authentication: payload.get(..room)?.to_vec(),
                     payload: payload.get(room..)?.to_vec(),
                 }))
@@ -166,6 +169,7 @@ impl Frame {
                 target: target.into(),
                 ttl: *packet.get(7)?,
                 tos: (packet.first()? << 4) | (packet.get(1)? >> 4),
+                id: 0,
                 authentication: Vec::new(),
                 payload: payload.to_vec(),
             })),

@@ -1,7 +1,7 @@
 //! Handmade frames, sent unchanged.
 
 use std::io::IoSlice;
-use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use nix::sys::socket::{
     AddressFamily, LinkAddr, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, sendmsg, socket,
 };
 
-use super::frame::sum;
+use super::frame::{Advert, sum};
 use super::node::Node;
 use super::{Res, fail};
 
@@ -170,6 +170,26 @@ pub fn ethernet(target: Ipv4Addr, packet: &[u8]) -> Vec<u8> {
     frame.extend([8, 0]);
     frame.extend(packet);
     frame
+}
+
+/// The frame of an advert over IPv4 that was sent before, to send it again; none for one over IPv6.
+pub fn again(advert: &Advert) -> Option<Vec<u8>> {
+    let (IpAddr::V4(source), IpAddr::V4(target)) = (advert.source, advert.target) else {
+        return None;
+    };
+    let protocol = if advert.authentication.is_empty() { 112 } else { 51 };
+    let length = 20 + advert.authentication.len() + advert.payload.len();
+    let mut packet = vec![0x45, advert.tos];
+    packet.extend((length as u16).to_be_bytes());
+    packet.extend(advert.id.to_be_bytes());
+    packet.extend([0, 0, advert.ttl, protocol, 0, 0]);
+    packet.extend(source.octets());
+    packet.extend(target.octets());
+    let checksum = !sum(&packet);
+    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
+    packet.extend(&advert.authentication);
+    packet.extend(&advert.payload);
+    Some(ethernet(target, &packet))
 }
 
 /// An advert of version 3 over IPv6, modified like a [`Forged`]. By default it is valid for VRID 41 and fe80::100.

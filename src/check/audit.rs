@@ -200,7 +200,7 @@ impl Engine {
             return;
         }
         // It is read individually.
-        let Some(service) = self.services.get_mut(slot as usize).filter(|s| !s.stale) else {
+        let Some(service) = self.services.get_mut(slot).filter(|s| !s.stale) else {
             return;
         };
         if service.quarantined {

@@ -6,7 +6,8 @@
 //!
 //! | file | concern |
 //! |---|---|
-//! | `service` | the data of a service and of its servers |
+//! | `service`, `id` | the data of a service and of its servers; the numbers by which they are found |
+//! | `timers` | timers by name |
 //! | `schedule` | when and how often a check is tried, and the effect of its results |
 //! | `server` | a server goes up or down |
 //! | `weight` | the share of the traffic that a server gets |
@@ -33,9 +34,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use slab::Slab;
-
-use crate::base::{Instant, Name, TimerQueue, rng::Rng};
+use crate::base::{Instant, Name, rng::Rng};
 use crate::model::{self, Lvs, ServiceId, ServiceKey};
 use crate::plan::ipvs::Table;
 use crate::status::check::{Counters, ServiceSummary};
@@ -43,6 +42,7 @@ use crate::status::check::{Counters, ServiceSummary};
 pub mod action;
 mod audit;
 pub mod event;
+mod id;
 mod notify;
 pub mod probe;
 mod quorum;
@@ -58,6 +58,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod text;
+mod timers;
 mod view;
 mod wanted;
 mod weight;
@@ -66,10 +67,13 @@ mod write;
 pub use action::{Action, Actions};
 use audit::Audit;
 pub use event::Event;
+pub use id::CheckerSlot;
+use id::{Index, Rows, ServiceSlot};
 pub use probe::{ProbeId, Verdict};
 use schedule::Checker;
 use service::Service;
 use silence::Silence;
+use timers::{Timer, Timers};
 
 /// All services of one host.
 #[derive(Debug)]
@@ -78,30 +82,25 @@ pub struct Engine {
     config: Arc<Lvs>,
     /// The known state of our services in the kernel.
     known: Table,
-    services: Slab<Service>,
-    by_id: BTreeMap<ServiceId, u32>,
+    services: Rows<ServiceSlot, Service>,
+    by_id: BTreeMap<ServiceId, ServiceSlot>,
     /// Services by the kernel's keys: those of a group have several.
-    by_front: BTreeMap<ServiceKey, u32>,
+    by_front: BTreeMap<ServiceKey, ServiceSlot>,
     /// Services of the configuration, in its order.
-    order: Vec<u32>,
-    checkers: Slab<Checker>,
-    /// The next attempt of a check, or the end of the one under way.
-    checks: TimerQueue,
-    /// The next attempt at refused operations, by service.
-    retries: TimerQueue,
-    /// The next attempt to read the table, or the end of the one under way.
-    table_retry: Option<Instant>,
+    order: Vec<ServiceSlot>,
+    checkers: Rows<CheckerSlot, Checker>,
+    timers: Timers,
     table_backoff: u8,
     limits: Limits,
     rng: Rng,
     /// Attempts under way.
     running: usize,
     /// Checks that are due and wait for an attempt to end.
-    waiting: VecDeque<u32>,
+    waiting: VecDeque<CheckerSlot>,
     /// Services with operations under way.
     in_flight: usize,
     /// Services that wait for one of these to be answered.
-    writes: VecDeque<u32>,
+    writes: VecDeque<ServiceSlot>,
     /// Many services change at once: changes that arrive meanwhile go first.
     bulk: bool,
     /// The kernel's answers about the services of the first configuration are not complete yet.
@@ -129,7 +128,7 @@ pub struct Engine {
     changed: bool,
     counters: Counters,
     /// The service being processed, for the log if its step panics.
-    current: Option<u32>,
+    current: Option<ServiceSlot>,
     #[cfg(test)]
     panic_in: Option<ServiceKey>,
 }
@@ -191,14 +190,12 @@ impl Engine {
             phase: Phase::Idle,
             config: Arc::default(),
             known: Table::default(),
-            services: Slab::new(),
+            services: Rows::new(),
             by_id: BTreeMap::new(),
             by_front: BTreeMap::new(),
             order: Vec::new(),
-            checkers: Slab::new(),
-            checks: TimerQueue::new(),
-            retries: TimerQueue::new(),
-            table_retry: None,
+            checkers: Rows::new(),
+            timers: Timers::default(),
             table_backoff: 0,
             limits: Limits { probes: limits.probes.max(1), writes: limits.writes.max(1), ..limits },
             rng: Rng::new(seed),
@@ -249,9 +246,8 @@ impl Engine {
 
     /// When [`Event::Timer`] is due next.
     pub fn deadline(&mut self) -> Option<Instant> {
-        let table = [self.table_retry, self.audit.due(), self.silence.due()];
-        let queues = [self.checks.earliest(), self.retries.earliest()];
-        queues.into_iter().chain(table).flatten().min()
+        let due = [self.timers.earliest(), self.audit.due(), self.silence.due()];
+        due.into_iter().flatten().min()
     }
 
     fn dispatch(&mut self, moment: &mut Moment<'_>, event: Event) {
@@ -275,14 +271,13 @@ impl Engine {
 
     fn timer(&mut self, moment: &mut Moment<'_>) {
         // Refusals first: a burst of checks may follow and use up the slots for writes.
-        while let Some((slot, _)) = self.retries.pop(moment.now) {
-            self.retry(moment, slot);
-        }
-        if self.table_retry.is_some_and(|at| at <= moment.now) {
-            self.table_retry = None;
-            match self.phase {
-                Phase::Reading { .. } => self.unanswered(moment),
-                _ => self.read_table(moment),
+        while let Some(timer) = self.timers.pop(moment.now) {
+            match (timer, &self.phase) {
+                (Timer::Retry(slot), _) => self.retry(moment, slot),
+                (Timer::Table, Phase::Reading { .. }) => self.unanswered(moment),
+                (Timer::Table, _) => self.read_table(moment),
+                // Last, see below.
+                (Timer::Check(_), _) => {}
             }
         }
         if self.audit.due().is_some_and(|at| at <= moment.now) {
@@ -291,26 +286,27 @@ impl Engine {
         if self.silence.due().is_some_and(|at| at <= moment.now) {
             self.silent();
         }
-        while let Some((slot, due)) = self.checks.pop(moment.now) {
+        while let Some((slot, due)) = self.timers.pop_check(moment.now) {
             self.check_due(moment, slot, due);
         }
     }
 
-    fn service(&self, slot: u32) -> Option<&Service> {
-        self.services.get(slot as usize)
+    fn service(&self, slot: ServiceSlot) -> Option<&Service> {
+        self.services.get(slot)
     }
 
-    fn service_mut(&mut self, slot: u32) -> Option<&mut Service> {
-        self.services.get_mut(slot as usize)
+    fn service_mut(&mut self, slot: ServiceSlot) -> Option<&mut Service> {
+        self.services.get_mut(slot)
     }
 
     /// The configuration of a service; none for one that only has to be removed from the kernel.
-    fn config_of<'c>(&self, config: &'c Lvs, slot: u32) -> Option<&'c model::Service> {
-        config.services.get(self.service(slot)?.position? as usize)
+    fn config_of<'c>(&self, config: &'c Lvs, slot: ServiceSlot) -> Option<&'c model::Service> {
+        let position = self.service(slot)?.position?;
+        config.services.get(position.index()).map(|service| &**service)
     }
 
     /// Begins a step of a service.
-    fn enter(&mut self, slot: u32) {
+    fn enter(&mut self, slot: ServiceSlot) {
         self.current = Some(slot);
         #[cfg(test)]
         if self.panic_in.is_some_and(|key| self.by_front.get(&key) == Some(&slot)) {
@@ -321,7 +317,7 @@ impl Engine {
 
     fn quarantine(&mut self, moment: &mut Moment<'_>) {
         let slot = self.current.take();
-        let Some(service) = slot.and_then(|slot| self.services.get_mut(slot as usize)) else {
+        let Some(service) = slot.and_then(|slot| self.services.get_mut(slot)) else {
             tracing::error!(
                 "a step of the check engine failed; this is a defect, please report it"
             );
@@ -337,14 +333,14 @@ impl Engine {
         if service.flight.take().is_some() {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
-        let checkers: Vec<u32> =
+        let checkers: Vec<CheckerSlot> =
             service.servers.iter().flat_map(|s| s.checkers.as_slice()).copied().collect();
         for checker in checkers {
             self.drop_attempt(moment, checker);
-            self.checks.clear(checker);
+            self.timers.clear(Timer::Check(checker));
         }
         if let Some(slot) = slot {
-            self.retries.clear(slot);
+            self.timers.clear(Timer::Retry(slot));
         }
     }
 }

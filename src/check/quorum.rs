@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::id::ServiceSlot;
 use super::notify::{self, say};
 use super::service::{Dirty, Front, Service, Sorry, Standing};
 use super::{Action, Engine, Moment};
@@ -13,7 +14,7 @@ use crate::plan::ipvs::{Destination, DestinationKey, Table};
 
 impl Engine {
     /// Evaluates the quorum; true if the kernel's table must be changed as a result.
-    pub(super) fn evaluate(&mut self, moment: &mut Moment<'_>, slot: u32) -> bool {
+    pub(super) fn evaluate(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return false;
@@ -63,7 +64,7 @@ impl Engine {
     pub(super) fn announce_service(
         &mut self,
         moment: &mut Moment<'_>,
-        slot: u32,
+        slot: ServiceSlot,
         up: bool,
         body: String,
     ) {
@@ -81,7 +82,7 @@ impl Engine {
         self.changed = true;
     }
 
-    fn enter_sorry(&mut self, slot: u32, model: &model::Service) -> bool {
+    fn enter_sorry(&mut self, slot: ServiceSlot, model: &model::Service) -> bool {
         let (Some(sorry), Some(service)) = (&model.sorry_server, self.service_mut(slot)) else {
             return false;
         };
@@ -100,7 +101,7 @@ impl Engine {
         true
     }
 
-    fn leave_sorry(&mut self, slot: u32, model: &model::Service) -> bool {
+    fn leave_sorry(&mut self, slot: ServiceSlot, model: &model::Service) -> bool {
         let (Some(sorry), Some(service)) = (&model.sorry_server, self.service_mut(slot)) else {
             return false;
         };
@@ -120,12 +121,12 @@ impl Engine {
     }
 
     /// Advances the state of the sorry server once the kernel has what the next step requires; true if it advanced.
-    pub(super) fn advance_sorry(&mut self, slot: u32) -> bool {
+    pub(super) fn advance_sorry(&mut self, slot: ServiceSlot) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return false;
         };
-        let Some(service) = self.services.get_mut(slot as usize) else {
+        let Some(service) = self.services.get_mut(slot) else {
             return false;
         };
         let next = match service.sorry {

@@ -3,10 +3,11 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::id::{Index, ServerPosition, ServiceSlot};
 use super::notify::say;
 use super::service::{Dirty, Refusal};
 use super::wanted::is_named;
-use super::{Engine, Moment, Phase, number, text};
+use super::{Engine, Moment, Phase, Timer, text};
 use crate::plan::ipvs::Op;
 
 /// Longest time to the next attempt at a refused operation.
@@ -14,11 +15,17 @@ pub(super) const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
 impl Engine {
     /// The kernel refused an operation.
-    pub(super) fn refuse(&mut self, moment: &mut Moment<'_>, slot: u32, op: &Op, errno: i32) {
+    pub(super) fn refuse(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: ServiceSlot,
+        op: &Op,
+        errno: i32,
+    ) {
         let config = Arc::clone(&self.config);
         let model = self.config_of(&config, slot);
         let stopping = matches!(self.phase, Phase::Stopping { .. });
-        let Some(service) = self.services.get_mut(slot as usize) else {
+        let Some(service) = self.services.get_mut(slot) else {
             return;
         };
         let wanted = match op {
@@ -58,6 +65,8 @@ impl Engine {
             say!(error, id, "{line}");
         }
         if stopping {
+            // An operation from before the stop must not keep the rest from being removed.
+            front.refused = None;
             // No more retries: it stays, and is recorded for the next process.
             match op {
                 Op::DeleteService { service } => {
@@ -73,7 +82,7 @@ impl Engine {
         }
         match op {
             Op::AddDestination { destination, .. } => {
-                let positions: Vec<u32> = match (model, self.service(slot)) {
+                let positions: Vec<ServerPosition> = match (model, self.service(slot)) {
                     (Some(model), Some(service)) => {
                         service.sharing(model, &key, destination).collect()
                     }
@@ -85,7 +94,7 @@ impl Engine {
             }
             Op::AddService { .. } => {
                 let servers = self.service(slot).map_or(0, |service| service.servers.len());
-                for position in 0..number(servers) {
+                for position in ServerPosition::first(servers) {
                     self.knock_out(moment, slot, position);
                 }
             }
@@ -95,19 +104,19 @@ impl Engine {
     }
 
     /// Schedules the next attempt at refused operations: after 1 s, 2 s, 4 s .. 60 s.
-    pub(super) fn try_later(&mut self, moment: &Moment<'_>, slot: u32) {
-        if self.retries.get(slot).is_some() {
+    pub(super) fn try_later(&mut self, moment: &Moment<'_>, slot: ServiceSlot) {
+        if self.timers.is_set(Timer::Retry(slot)) {
             return;
         }
-        if let Some(service) = self.services.get_mut(slot as usize) {
+        if let Some(service) = self.services.get_mut(slot) {
             let delay = backoff(service.backoff);
             service.backoff = service.backoff.saturating_add(1);
-            self.retries.set(slot, moment.now + delay);
+            self.timers.set(Timer::Retry(slot), moment.now + delay);
         }
     }
 
     /// Another attempt at refused operations is due.
-    pub(super) fn retry(&mut self, moment: &mut Moment<'_>, slot: u32) {
+    pub(super) fn retry(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
         self.enter(slot);
         let Some(service) = self.service_mut(slot) else {
             return;

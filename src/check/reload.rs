@@ -10,13 +10,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::id::{CheckerPosition, Index, ServerPosition, ServicePosition, ServiceSlot};
 use super::notify::{self, say};
 use super::probe::Kind;
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Front, Server, Service, Sorry, Standing, Why};
 use super::start::Origin;
-use super::weight::{contribution, effective, say_changed};
-use super::{Action, Engine, Moment, number};
+use super::weight::{contribution, say_changed, shown};
+use super::{Action, CheckerSlot, Engine, Moment, Timer, number};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::DestinationKey;
 
@@ -27,20 +28,20 @@ impl Engine {
         let before = core::mem::take(&mut self.order);
         let mut touched = Vec::new();
         let mut begun = Vec::new();
-        let mut kept = vec![false; self.services.capacity()];
+        let mut kept = vec![false; self.services.bound()];
         for (position, model) in new.services.iter().enumerate() {
-            let position = number(position);
+            let position = ServicePosition::of(position);
             match self.by_id.get(&model.id()).copied() {
                 Some(slot) if self.service(slot).is_some_and(is_sound) => {
-                    if let Some(kept) = kept.get_mut(slot as usize) {
+                    if let Some(kept) = kept.get_mut(slot.index()) {
                         *kept = true;
                     }
                     self.order.push(slot);
                     self.current = Some(slot);
                     let Some(service) = self.service_mut(slot) else { continue };
                     let was = service.position.replace(position);
-                    let was = was.and_then(|was| old.services.get(was as usize));
-                    if let Some(was) = was.filter(|was| *was != model) {
+                    let was = was.and_then(|was| old.services.get(was.index()));
+                    if let Some(was) = was.filter(|was| **was != *model) {
                         if was.keys() != model.keys() {
                             self.update_fronts(slot, was, model);
                         }
@@ -50,7 +51,7 @@ impl Engine {
                 }
                 found => {
                     if let Some(slot) = found {
-                        if let Some(kept) = kept.get_mut(slot as usize) {
+                        if let Some(kept) = kept.get_mut(slot.index()) {
                             *kept = true;
                         }
                         self.forget(moment, slot);
@@ -69,7 +70,7 @@ impl Engine {
             }
         }
         for slot in before {
-            if kept.get(slot as usize) == Some(&false) {
+            if kept.get(slot.index()) == Some(&false) {
                 self.current = Some(slot);
                 self.leave(moment, slot, &old);
                 touched.push(slot);
@@ -86,7 +87,7 @@ impl Engine {
         let mut moved = false;
         for key in keys {
             let Some(service) =
-                self.by_front.remove(key).and_then(|slot| self.services.get_mut(slot as usize))
+                self.by_front.remove(key).and_then(|slot| self.services.get_mut(slot))
             else {
                 continue;
             };
@@ -100,7 +101,7 @@ impl Engine {
     }
 
     /// Adapts a service to the new entries of its group.
-    fn update_fronts(&mut self, slot: u32, old: &model::Service, new: &model::Service) {
+    fn update_fronts(&mut self, slot: ServiceSlot, old: &model::Service, new: &model::Service) {
         let id = new.id();
         let protocol = new.key.protocol_word();
         if let (Some(was), Some(now)) = (old.group(), new.group()) {
@@ -114,7 +115,7 @@ impl Engine {
             }
         }
         let wanted: BTreeSet<ServiceKey> = new.keys().iter().copied().collect();
-        let Some(service) = self.services.get_mut(slot as usize) else {
+        let Some(service) = self.services.get_mut(slot) else {
             return;
         };
         for front in &mut service.fronts {
@@ -140,12 +141,12 @@ impl Engine {
     }
 
     /// Drops a service that was about to be removed, or whose step failed, so that it can be created again.
-    fn forget(&mut self, moment: &mut Moment<'_>, slot: u32) {
+    fn forget(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
         for checker in self.checks_of(slot) {
             self.remove_checker(moment, checker);
         }
-        if let Some(service) = self.services.try_remove(slot as usize) {
-            self.retries.clear(slot);
+        if let Some(service) = self.services.remove(slot) {
+            self.timers.clear(Timer::Retry(slot));
             self.by_id.remove(&service.id);
             for front in &service.fronts {
                 self.by_front.remove(&front.key);
@@ -157,7 +158,7 @@ impl Engine {
         }
     }
 
-    fn checks_of(&self, slot: u32) -> Vec<u32> {
+    fn checks_of(&self, slot: ServiceSlot) -> Vec<CheckerSlot> {
         let servers = self.service(slot).map(|service| service.servers.as_slice());
         servers.unwrap_or_default().iter().flat_map(|s| s.checkers.as_slice()).copied().collect()
     }
@@ -166,10 +167,10 @@ impl Engine {
     fn update(
         &mut self,
         moment: &mut Moment<'_>,
-        slot: u32,
+        slot: ServiceSlot,
         old: &model::Service,
         new: &model::Service,
-        begun: &mut Vec<u32>,
+        begun: &mut Vec<CheckerSlot>,
     ) {
         let Some(service) = self.service_mut(slot) else {
             return;
@@ -188,17 +189,17 @@ impl Engine {
         let mut servers = Vec::with_capacity(new.servers.len());
         let mut risen = Vec::new();
         for (position, (real, partner)) in new.servers.iter().zip(partners).enumerate() {
-            let position = number(position);
-            let was = partner.and_then(|partner| old.servers.get(partner as usize));
-            let kept = partner.and_then(|partner| before.get_mut(partner as usize)?.take());
+            let position = ServerPosition::of(position);
+            let was = partner.and_then(|partner| old.servers.get(partner.index()));
+            let kept = partner.and_then(|partner| before.get_mut(partner.index())?.take());
             let server = match (was, kept) {
                 (Some(was), Some(mut server)) => {
-                    let before = effective(was, &server);
+                    let before = shown(was, &server);
                     self.update_checkers(moment, (slot, position), &mut server, was, real, begun);
                     let shares = server.checkers.as_slice().iter();
-                    let shares = shares.filter_map(|slot| self.checkers.get(*slot as usize));
+                    let shares = shares.filter_map(|slot| self.checkers.get(*slot));
                     server.dynamic = shares.map(|c| contribution(c.share, real)).sum();
-                    let now = effective(real, &server);
+                    let now = shown(real, &server);
                     if before != now {
                         say_changed(new, real, before, now, server.standing == Standing::Up);
                     }
@@ -226,7 +227,7 @@ impl Engine {
             self.dismiss(moment, old, real, &server);
         }
         if let Some(service) = self.service_mut(slot) {
-            service.rising = (0u32..)
+            service.rising = ServerPosition::first(servers.len())
                 .zip(&servers)
                 .filter(|(_, server)| matches!(server.standing, Standing::Rising(_)))
                 .map(|(position, _)| position)
@@ -245,16 +246,16 @@ impl Engine {
     fn update_checkers(
         &mut self,
         moment: &mut Moment<'_>,
-        (slot, position): (u32, u32),
+        (slot, position): (ServiceSlot, ServerPosition),
         server: &mut Server,
         old: &RealServer,
         new: &RealServer,
-        begun: &mut Vec<u32>,
+        begun: &mut Vec<CheckerSlot>,
     ) {
         let config_of =
-            |slot: u32| old.checkers.get(self.checkers.get(slot as usize)?.position as usize);
+            |slot: CheckerSlot| old.checkers.get(self.checkers.get(slot)?.position.index());
         let slots = server.checkers.as_slice().iter().copied();
-        let mut before: Vec<Option<(u32, &model::Checker)>> =
+        let mut before: Vec<Option<(CheckerSlot, &model::Checker)>> =
             slots.map(|slot| Some((slot, config_of(slot)?))).collect();
         let down = server.standing == Standing::Down;
         let mut slots = Vec::with_capacity(new.checkers.len());
@@ -262,7 +263,7 @@ impl Engine {
             let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
             };
-            let at = number(at);
+            let at = CheckerPosition::of(at);
             let same =
                 |was: &model::Checker| Kind::of(&was.kind).is_some_and(|was| was.matches(kind));
             let partner = before
@@ -285,7 +286,7 @@ impl Engine {
         }
         let failed = slots
             .iter()
-            .filter(|slot| self.checkers.get(**slot as usize).is_some_and(|checker| !checker.up))
+            .filter(|slot| self.checkers.get(**slot).is_some_and(|checker| !checker.up))
             .count();
         server.failed = number(failed);
         server.checkers = Checkers::from(slots);
@@ -315,12 +316,12 @@ impl Engine {
     }
 
     /// A service is no longer configured.
-    fn leave(&mut self, moment: &mut Moment<'_>, slot: u32, old: &Lvs) {
+    fn leave(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot, old: &Lvs) {
         let Some(service) = self.service_mut(slot) else {
             return;
         };
         let id = service.id.clone();
-        let model = service.position.take().and_then(|was| old.services.get(was as usize));
+        let model = service.position.take().and_then(|was| old.services.get(was.index()));
         let servers = core::mem::take(&mut service.servers);
         let was_up = service.up;
         service.leaving = true;
@@ -353,7 +354,7 @@ impl Engine {
         self.changed = true;
     }
 
-    fn rise(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32) {
+    fn rise(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot, position: ServerPosition) {
         // Settled with the rest of the reload: the additions of all services come first.
         let bulk = core::mem::replace(&mut self.bulk, true);
         self.bring_up(moment, slot, position, Why::Other);
@@ -368,16 +369,20 @@ const fn is_sound(service: &Service) -> bool {
 
 /// The old server that each new server continues. Servers with the same kernel key are distinguished by all their
 /// settings, else by their order.
-fn partners(service: &Service, old: &model::Service, new: &model::Service) -> Vec<Option<u32>> {
+fn partners(
+    service: &Service,
+    old: &model::Service,
+    new: &model::Service,
+) -> Vec<Option<ServerPosition>> {
     let mut taken = BTreeSet::new();
-    let of = |position: &u32| old.servers.get(*position as usize);
+    let of = |position: &ServerPosition| old.servers.get(position.index());
     let partner = |real: &RealServer| {
         let alike = service.at_address(old, real.address).iter().copied();
         let alike = alike.filter(|p| of(p).is_some_and(|was| was.port == real.port));
         if !service.twins {
             return alike.into_iter().next();
         }
-        let free: Vec<u32> = alike.filter(|p| !taken.contains(p)).collect();
+        let free: Vec<ServerPosition> = alike.filter(|p| !taken.contains(p)).collect();
         let equal = free.iter().find(|p| of(p) == Some(real));
         let found = equal.or(free.first()).copied();
         taken.extend(found);

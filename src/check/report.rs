@@ -7,7 +7,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use super::probe::{Kind, Verdict};
-use super::{Engine, Moment, Phase, number};
+use super::{CheckerSlot, Engine, Moment, Phase, Timer};
 use crate::base::{Instant, Name};
 use crate::model::{CheckerKind, Lvs};
 use crate::status::vrrp::TrackerKind;
@@ -28,8 +28,8 @@ impl Engine {
     pub(super) fn begin_when_told(&mut self, moment: &mut Moment<'_>) {
         if files(&self.config).all(|name| self.files.contains_key(name)) {
             self.read_table(moment);
-        } else if self.table_retry.is_none() {
-            self.table_retry = Some(moment.now + PATIENCE);
+        } else if !self.timers.is_set(Timer::Table) {
+            self.timers.set(Timer::Table, moment.now + PATIENCE);
         }
     }
 
@@ -48,7 +48,7 @@ impl Engine {
     fn report_of_file(&mut self, moment: &mut Moment<'_>, name: Name, value: i32) {
         let before = self.files.insert(name.clone(), value);
         if matches!(self.phase, Phase::Idle) {
-            if self.table_retry.is_some() {
+            if self.timers.is_set(Timer::Table) {
                 self.begin_when_told(moment);
             }
             return;
@@ -57,14 +57,13 @@ impl Engine {
             return;
         }
         let config = Arc::clone(&self.config);
-        let about = |slot: &u32| {
+        let about = |slot: &CheckerSlot| {
             let kind = self.place(&config, *slot).map(|place| place.kind);
             matches!(kind, Some(Kind::File(check)) if check.file == name)
         };
-        let slots = self.checkers.iter().map(|(slot, _)| number(slot));
-        let concerned: Vec<u32> = slots.filter(about).collect();
+        let concerned: Vec<CheckerSlot> = self.checkers.numbers().filter(about).collect();
         for slot in concerned {
-            if let Some(checker) = self.checkers.get(slot as usize) {
+            if let Some(checker) = self.checkers.get(slot) {
                 self.enter(checker.service);
                 self.judge_report(moment, slot);
             }
@@ -72,7 +71,7 @@ impl Engine {
     }
 
     /// The verdict of a check for a report; none for checks that make attempts.
-    pub(super) fn judge_report(&mut self, moment: &mut Moment<'_>, slot: u32) {
+    pub(super) fn judge_report(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
@@ -86,7 +85,7 @@ impl Engine {
             tracing::warn!("nothing is known of track_file {} yet, 0 is assumed", check.file);
         }
         self.judge(moment, slot, verdict);
-        self.checks.clear(slot);
+        self.timers.clear(Timer::Check(slot));
     }
 
     /// The known verdict, or the assumed one until a report arrives; none for checks that make attempts.

@@ -8,9 +8,10 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use super::id::{CheckerPosition, Index, ServerPosition, ServiceSlot};
 use super::notify::say;
 use super::probe::{Closing, Kind, ProbeId, Share, Subject, Tries, Verdict};
-use super::{Action, Engine, Moment, number};
+use super::{Action, CheckerSlot, Engine, Moment, Timer};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
 
@@ -27,11 +28,11 @@ const NAMED: usize = 1000;
 /// One check.
 #[derive(Debug)]
 pub(super) struct Checker {
-    pub service: u32,
+    pub service: ServiceSlot,
     /// Position of its server in the service.
-    pub server: u32,
+    pub server: ServerPosition,
     /// Its position among the checks of the server.
-    pub position: u32,
+    pub position: CheckerPosition,
     /// It finds the server good.
     pub up: bool,
     /// It has had a result.
@@ -92,17 +93,17 @@ impl Engine {
     pub(super) fn add_checker(
         &mut self,
         moment: &Moment<'_>,
-        (service, server, position): (u32, u32, u32),
+        (service, server, position): (ServiceSlot, ServerPosition, CheckerPosition),
         checker: &model::Checker,
         beginning: Beginning,
-    ) -> u32 {
+    ) -> CheckerSlot {
         let warmup = if beginning.early { checker.warmup.min(SETTLING) } else { checker.warmup };
         let spread = u64::try_from(warmup.as_nanos()).unwrap_or(u64::MAX);
         let due = self.due_by_report(moment.now, &checker.kind).unwrap_or_else(|| {
             let random = self.rng.below(spread.saturating_add(1).max(1));
             moment.now + SETTLING + Duration::from_nanos(random)
         });
-        let slot = number(self.checkers.insert(Checker {
+        let slot = self.checkers.insert(Checker {
             service,
             server,
             position,
@@ -117,21 +118,21 @@ impl Engine {
             waiting: false,
             last: None,
             share: Share::Configured,
-        }));
-        self.checks.set(slot, due);
+        });
+        self.timers.set(Timer::Check(slot), due);
         slot
     }
 
     /// Ends a check.
-    pub(super) fn remove_checker(&mut self, moment: &mut Moment<'_>, slot: u32) {
+    pub(super) fn remove_checker(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot) {
         self.drop_attempt(moment, slot);
-        self.checks.clear(slot);
-        self.checkers.try_remove(slot as usize);
+        self.timers.clear(Timer::Check(slot));
+        self.checkers.remove(slot);
     }
 
     /// Abandons the attempt under way, if there is one.
-    pub(super) fn drop_attempt(&mut self, moment: &mut Moment<'_>, slot: u32) {
-        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+    pub(super) fn drop_attempt(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot) {
+        let Some(checker) = self.checkers.get_mut(slot) else {
             return;
         };
         checker.waiting = false;
@@ -146,12 +147,12 @@ impl Engine {
     pub(super) fn keep_checker(
         &mut self,
         moment: &Moment<'_>,
-        slot: u32,
-        (server, position): (u32, u32),
+        slot: CheckerSlot,
+        (server, position): (ServerPosition, CheckerPosition),
         old: &model::Checker,
         new: &model::Checker,
     ) {
-        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+        let Some(checker) = self.checkers.get_mut(slot) else {
             return;
         };
         checker.server = server;
@@ -159,13 +160,13 @@ impl Engine {
         checker.tries = checker.tries.min(new.retry);
         if Kind::of(&new.kind).is_some_and(Kind::is_told) {
             // Under the new settings the same report may lead to another verdict.
-            self.checks.set(slot, moment.now);
+            self.timers.set(Timer::Check(slot), moment.now);
             return;
         }
         if new.delay_loop < old.delay_loop && checker.attempt.is_none() && checker.tries == 0 {
             checker.due = checker.due.min(moment.now + new.delay_loop);
             if !checker.waiting {
-                self.checks.set(slot, checker.due);
+                self.timers.set(Timer::Check(slot), checker.due);
             }
         }
     }
@@ -192,7 +193,7 @@ impl Engine {
     }
 
     /// Logs which checks begin.
-    pub(super) fn say_beginning(&self, slots: &[u32]) {
+    pub(super) fn say_beginning(&self, slots: &[CheckerSlot]) {
         if slots.len() > NAMED {
             tracing::info!("Activating {} healthcheckers", slots.len());
             return;
@@ -209,18 +210,18 @@ impl Engine {
         }
     }
 
-    pub(super) fn place<'c>(&self, config: &'c Lvs, slot: u32) -> Option<Place<'c>> {
-        let checker = self.checkers.get(slot as usize)?;
+    pub(super) fn place<'c>(&self, config: &'c Lvs, slot: CheckerSlot) -> Option<Place<'c>> {
+        let checker = self.checkers.get(slot)?;
         let service = self.config_of(config, checker.service)?;
-        let server = service.servers.get(checker.server as usize)?;
-        let checker = server.checkers.get(checker.position as usize)?;
+        let server = service.servers.get(checker.server.index())?;
+        let checker = server.checkers.get(checker.position.index())?;
         let kind = Kind::of(&checker.kind)?;
         Some(Place { service, server, checker, kind })
     }
 
     /// A timer of a check is due: the time limit of its attempt, or the start of one.
-    pub(super) fn check_due(&mut self, moment: &mut Moment<'_>, slot: u32, due: Instant) {
-        let Some(checker) = self.checkers.get(slot as usize) else {
+    pub(super) fn check_due(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot, due: Instant) {
+        let Some(checker) = self.checkers.get(slot) else {
             return;
         };
         let (service, attempt) = (checker.service, checker.attempt);
@@ -245,7 +246,7 @@ impl Engine {
 
     /// An attempt ended. Answers to abandoned attempts are ignored.
     pub(super) fn probed(&mut self, moment: &mut Moment<'_>, probe: ProbeId, verdict: Verdict) {
-        let Some(checker) = self.checkers.get_mut(probe.checker as usize) else {
+        let Some(checker) = self.checkers.get_mut(probe.checker) else {
             return;
         };
         if checker.attempt.is_none_or(|attempt| attempt.serial != probe.serial) {
@@ -259,9 +260,9 @@ impl Engine {
         self.try_waiting(moment);
     }
 
-    fn try_check(&mut self, moment: &mut Moment<'_>, slot: u32, repeated: bool) {
+    fn try_check(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot, repeated: bool) {
         let config = Arc::clone(&self.config);
-        let page = self.checkers.get(slot as usize).map_or(0, |checker| checker.page);
+        let page = self.checkers.get(slot).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
         if place.is_some_and(|place| place.kind.is_told()) {
             self.judge_report(moment, slot);
@@ -270,7 +271,7 @@ impl Engine {
         let Some(request) = place.and_then(|place| place.kind.request(page)) else {
             return;
         };
-        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+        let Some(checker) = self.checkers.get_mut(slot) else {
             return;
         };
         if self.running >= self.limits.probes {
@@ -284,7 +285,7 @@ impl Engine {
         self.serial += 1;
         self.counters.attempts += 1;
         checker.attempt = Some(Attempt { serial: self.serial, repeated });
-        self.checks.set(slot, moment.now + request.limit());
+        self.timers.set(Timer::Check(slot), moment.now + request.limit());
         let probe = ProbeId { checker: slot, serial: self.serial };
         let closing = request.closing(self.closing);
         moment.out.push(Action::StartProbe { probe, request, closing });
@@ -296,7 +297,7 @@ impl Engine {
                 return;
             };
             // The check may have been removed and its number reused.
-            if let Some(checker) = self.checkers.get_mut(slot as usize)
+            if let Some(checker) = self.checkers.get_mut(slot)
                 && core::mem::take(&mut checker.waiting)
             {
                 self.try_check(moment, slot, false);
@@ -305,12 +306,12 @@ impl Engine {
     }
 
     /// Evaluates a verdict: nothing yet, or a result of the check.
-    pub(super) fn judge(&mut self, moment: &mut Moment<'_>, slot: u32, verdict: Verdict) {
+    pub(super) fn judge(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot, verdict: Verdict) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
         };
-        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+        let Some(checker) = self.checkers.get_mut(slot) else {
             return;
         };
         let settings = place.checker;
@@ -338,7 +339,8 @@ impl Engine {
                 if checker.turn_page(place.kind.pages()) {
                     let hurried = place.kind.hurries() && (first || !checker.up);
                     checker.due = next_point(checker.due, settings.delay_loop, moment.now);
-                    self.checks.set(slot, if hurried { moment.now } else { checker.due });
+                    self.timers
+                        .set(Timer::Check(slot), if hurried { moment.now } else { checker.due });
                     return;
                 }
                 if (first && !place.kind.is_told()) || !checker.up {
@@ -362,7 +364,7 @@ impl Engine {
                 }
                 if again {
                     checker.tries += 1;
-                    self.checks.set(slot, moment.now + settings.delay_before_retry);
+                    self.timers.set(Timer::Check(slot), moment.now + settings.delay_before_retry);
                     return;
                 }
                 if first || checker.up {
@@ -379,7 +381,7 @@ impl Engine {
         if result == Some(false) && place.kind.waits_while_down() {
             checker.due = checker.due.max(moment.now + settings.delay_before_retry);
         }
-        self.checks.set(slot, checker.due);
+        self.timers.set(Timer::Check(slot), checker.due);
         if let Some(up) = result {
             checker.tries = 0;
             checker.decisive = false;

@@ -6,29 +6,30 @@
 
 use std::sync::Arc;
 
+use super::id::{Index, ServerPosition, ServiceSlot};
 use super::notify::{self, say};
 use super::service::{Service, Sorry, Standing, Why};
 use super::wanted::is_taken;
-use super::{Action, Engine, Moment};
+use super::{Action, CheckerSlot, Engine, Moment};
 use crate::model::{self, Lvs, RealServer};
 use crate::plan::ipvs::DestinationKey;
 
 impl Engine {
     /// A check has a result.
-    pub(super) fn report(&mut self, moment: &mut Moment<'_>, slot: u32, up: bool) {
+    pub(super) fn report(&mut self, moment: &mut Moment<'_>, slot: CheckerSlot, up: bool) {
         let config = Arc::clone(&self.config);
         let Some(place) = self.place(&config, slot) else {
             return;
         };
-        let Some(checker) = self.checkers.get_mut(slot as usize) else {
+        let Some(checker) = self.checkers.get_mut(slot) else {
             return;
         };
         let first = !core::mem::replace(&mut checker.has_run, true);
         let changed = core::mem::replace(&mut checker.up, up) != up;
         let (service, position) = (checker.service, checker.server);
         let body = || place.kind.mail_body(checker.last.as_ref());
-        let pool = self.services.get_mut(service as usize);
-        let server = pool.and_then(|pool| pool.servers.get_mut(position as usize));
+        let pool = self.services.get_mut(service);
+        let server = pool.and_then(|pool| pool.servers.get_mut(position.index()));
         let Some(server) = server else {
             return;
         };
@@ -61,7 +62,13 @@ impl Engine {
     }
 
     /// A server is good from now on.
-    pub(super) fn bring_up(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, why: Why) {
+    pub(super) fn bring_up(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: ServiceSlot,
+        position: ServerPosition,
+        why: Why,
+    ) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
@@ -70,7 +77,7 @@ impl Engine {
             return;
         };
         let alone = service.sorry == Sorry::In;
-        let Some(server) = service.servers.get_mut(position as usize) else {
+        let Some(server) = service.servers.get_mut(position.index()) else {
             return;
         };
         if server.standing != Standing::Down {
@@ -94,7 +101,13 @@ impl Engine {
     }
 
     /// The kernel has accepted a server, or does not need it yet.
-    pub(super) fn promote(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, why: Why) {
+    pub(super) fn promote(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: ServiceSlot,
+        position: ServerPosition,
+        why: Why,
+    ) {
         let config = Arc::clone(&self.config);
         let Some((model, _)) = self.real(&config, slot, position) else {
             return;
@@ -104,7 +117,7 @@ impl Engine {
         };
         // While only the sorry server is in service, it may have been tried with weight 0.
         service.touch(position);
-        let Some(server) = service.servers.get_mut(position as usize) else {
+        let Some(server) = service.servers.get_mut(position.index()) else {
             return;
         };
         server.standing = Standing::Up;
@@ -113,7 +126,7 @@ impl Engine {
         service.count(model, position);
         match why {
             Why::Start if !config.init_notifies && announced != Some(false) => {
-                if let Some(server) = service.servers.get_mut(position as usize) {
+                if let Some(server) = service.servers.get_mut(position.index()) {
                     server.announced = Some(true);
                 }
             }
@@ -129,9 +142,9 @@ impl Engine {
     pub(super) fn take_down(
         &mut self,
         moment: &mut Moment<'_>,
-        slot: u32,
-        position: u32,
-        checker: u32,
+        slot: ServiceSlot,
+        position: ServerPosition,
+        checker: CheckerSlot,
     ) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
@@ -152,7 +165,12 @@ impl Engine {
     }
 
     /// The kernel does not have a server that counted: it counts again when the kernel accepts it.
-    pub(super) fn knock_out(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32) {
+    pub(super) fn knock_out(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: ServiceSlot,
+        position: ServerPosition,
+    ) {
         let config = Arc::clone(&self.config);
         let Some((model, real)) = self.real(&config, slot, position) else {
             return;
@@ -160,7 +178,7 @@ impl Engine {
         let Some(service) = self.service(slot) else {
             return;
         };
-        let server = service.servers.get(position as usize);
+        let server = service.servers.get(position.index());
         if server.is_none_or(|server| server.standing != Standing::Up)
             || is_taken(&self.known, service, model, position)
         {
@@ -180,8 +198,8 @@ impl Engine {
     fn lay_down(
         &mut self,
         moment: &Moment<'_>,
-        slot: u32,
-        position: u32,
+        slot: ServiceSlot,
+        position: ServerPosition,
         model: &model::Service,
         standing: Standing,
     ) -> bool {
@@ -189,7 +207,7 @@ impl Engine {
             return false;
         };
         service.touch(position);
-        let Some(server) = service.servers.get_mut(position as usize) else {
+        let Some(server) = service.servers.get_mut(position.index()) else {
             return false;
         };
         let before = core::mem::replace(&mut server.standing, standing);
@@ -204,8 +222,8 @@ impl Engine {
     pub(super) fn announce_server(
         &mut self,
         moment: &mut Moment<'_>,
-        slot: u32,
-        position: u32,
+        slot: ServiceSlot,
+        position: ServerPosition,
         up: bool,
         body: Option<String>,
     ) {
@@ -214,7 +232,7 @@ impl Engine {
             return;
         };
         let Some(server) =
-            self.service_mut(slot).and_then(|service| service.servers.get_mut(position as usize))
+            self.service_mut(slot).and_then(|service| service.servers.get_mut(position.index()))
         else {
             return;
         };
@@ -226,17 +244,23 @@ impl Engine {
     }
 
     /// The text of a mail about the last attempt of a check.
-    fn mail_body(&self, config: &Lvs, checker: u32) -> Option<String> {
-        let last = self.checkers.get(checker as usize)?.last.as_ref();
+    fn mail_body(&self, config: &Lvs, checker: CheckerSlot) -> Option<String> {
+        let last = self.checkers.get(checker)?.last.as_ref();
         self.place(config, checker)?.kind.mail_body(last)
     }
 
     /// The result of a check changed, but not the state of its server.
-    fn mail_check(&mut self, moment: &mut Moment<'_>, slot: u32, position: u32, body: String) {
+    fn mail_check(
+        &mut self,
+        moment: &mut Moment<'_>,
+        slot: ServiceSlot,
+        position: ServerPosition,
+        body: String,
+    ) {
         let Some((model, real)) = self.real(&self.config, slot, position) else {
             return;
         };
-        let server = self.service(slot).and_then(|s| s.servers.get(position as usize));
+        let server = self.service(slot).and_then(|s| s.servers.get(position.index()));
         if let Some(server) = server.filter(|_| real.smtp_alert) {
             let up = server.standing == Standing::Up;
             let notice = notify::of_server(model, real, up, false, Some(body), false);
@@ -247,17 +271,17 @@ impl Engine {
     pub(super) fn real<'c>(
         &self,
         config: &'c Lvs,
-        slot: u32,
-        position: u32,
+        slot: ServiceSlot,
+        position: ServerPosition,
     ) -> Option<(&'c model::Service, &'c RealServer)> {
         let model = self.config_of(config, slot)?;
-        Some((model, model.servers.get(position as usize)?))
+        Some((model, model.servers.get(position.index())?))
     }
 }
 
 /// Whether the kernel refuses a server in every front.
-fn is_refused(service: &Service, model: &model::Service, position: u32) -> bool {
-    let Some(real) = model.servers.get(position as usize) else {
+fn is_refused(service: &Service, model: &model::Service, position: ServerPosition) -> bool {
+    let Some(real) = model.servers.get(position.index()) else {
         return false;
     };
     service.fronts.iter().filter(|front| !front.leaving).all(|front| {

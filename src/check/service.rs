@@ -4,9 +4,10 @@ use core::net::IpAddr;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::weight;
+use super::id::{CheckerSlot, Index, ServerPosition, ServicePosition};
+use super::weight::{Factors, Purpose, effective};
 use crate::base::Instant;
-use crate::model::{self, ServiceId, ServiceKey};
+use crate::model::{self, RealServer, ServiceId, ServiceKey};
 use crate::plan::Token;
 use crate::plan::ipvs::{Destination, DestinationKey, Op};
 
@@ -15,13 +16,13 @@ use crate::plan::ipvs::{Destination, DestinationKey, Op};
 pub(super) struct Service {
     pub id: ServiceId,
     /// Position in the configuration; none for one that only has to be removed from the kernel.
-    pub position: Option<u32>,
+    pub position: Option<ServicePosition>,
     /// One front, or those of a group, sorted by key.
     pub fronts: Vec<Front>,
     /// Its servers in the order of the configuration.
     pub servers: Vec<Server>,
     /// Positions of the servers, sorted by address.
-    pub by_address: Box<[u32]>,
+    pub by_address: Box<[ServerPosition]>,
     /// Some servers have the same address and may share a kernel entry.
     pub twins: bool,
     /// The quorum is reached.
@@ -38,7 +39,7 @@ pub(super) struct Service {
     /// It is to be removed from the kernel.
     pub leaving: bool,
     /// Servers that wait for the kernel.
-    pub rising: Vec<u32>,
+    pub rising: Vec<ServerPosition>,
     pub flight: Option<Flight>,
     /// The kernel's state is not the known one: read it before the next change.
     pub stale: bool,
@@ -114,7 +115,7 @@ pub(super) struct Refusal {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Dirty {
     /// These servers, by position, and nothing else. Usually empty.
-    Servers(Vec<u32>),
+    Servers(Vec<ServerPosition>),
     /// Everything.
     All,
 }
@@ -175,7 +176,7 @@ pub(super) enum Why {
     /// It was good from the start.
     Start,
     /// This check succeeded.
-    Check(u32),
+    Check(CheckerSlot),
     /// A reload, or the kernel accepted it.
     Other,
 }
@@ -185,12 +186,12 @@ pub(super) enum Why {
 pub(super) enum Checkers {
     #[default]
     None,
-    One(u32),
-    Many(Box<[u32]>),
+    One(CheckerSlot),
+    Many(Box<[CheckerSlot]>),
 }
 
 impl Checkers {
-    pub fn as_slice(&self) -> &[u32] {
+    pub fn as_slice(&self) -> &[CheckerSlot] {
         match self {
             Self::None => &[],
             Self::One(slot) => core::slice::from_ref(slot),
@@ -199,8 +200,8 @@ impl Checkers {
     }
 }
 
-impl From<Vec<u32>> for Checkers {
-    fn from(slots: Vec<u32>) -> Self {
+impl From<Vec<CheckerSlot>> for Checkers {
+    fn from(slots: Vec<CheckerSlot>) -> Self {
         match slots.as_slice() {
             [] => Self::None,
             [slot] => Self::One(*slot),
@@ -210,7 +211,12 @@ impl From<Vec<u32>> for Checkers {
 }
 
 impl Service {
-    pub fn new(id: ServiceId, position: Option<u32>, keys: &[ServiceKey], now: Instant) -> Self {
+    pub fn new(
+        id: ServiceId,
+        position: Option<ServicePosition>,
+        keys: &[ServiceKey],
+        now: Instant,
+    ) -> Self {
         let mut fronts: Vec<Front> = keys.iter().copied().map(Front::new).collect();
         fronts.sort_by_key(|front| front.key);
         Self {
@@ -249,8 +255,9 @@ impl Service {
     }
 
     /// Positions of the servers with this address, in the order of the configuration.
-    pub fn at_address(&self, config: &model::Service, address: IpAddr) -> &[u32] {
-        let of = |position: &u32| config.servers.get(*position as usize).map(|s| s.address);
+    pub fn at_address(&self, config: &model::Service, address: IpAddr) -> &[ServerPosition] {
+        let of =
+            |position: &ServerPosition| config.servers.get(position.index()).map(|s| s.address);
         let start = self.by_address.partition_point(|p| of(p) < Some(address));
         let rest = self.by_address.get(start..).unwrap_or_default();
         let length = rest.partition_point(|p| of(p) <= Some(address));
@@ -263,17 +270,17 @@ impl Service {
         config: &'s model::Service,
         front: &'s ServiceKey,
         key: &'s DestinationKey,
-    ) -> impl Iterator<Item = u32> + 's {
+    ) -> impl Iterator<Item = ServerPosition> + 's {
         self.at_address(config, key.address).iter().copied().filter(move |position| {
-            let server = config.servers.get(*position as usize);
+            let server = config.servers.get(position.index());
             server.is_some_and(|server| DestinationKey::at(server, front) == *key)
         })
     }
 
     /// Sorts the positions after the configuration changed.
     pub fn index(&mut self, config: &model::Service) {
-        let mut positions: Vec<u32> = (0u32..).take(config.servers.len()).collect();
-        let of = |p: u32| config.servers.get(p as usize).map(|server| server.address);
+        let mut positions: Vec<_> = ServerPosition::first(config.servers.len()).collect();
+        let of = |p: ServerPosition| config.servers.get(p.index()).map(|server| server.address);
         // Stable: servers with one address keep their order.
         positions.sort_by_key(|position| of(*position));
         self.by_address = positions.into();
@@ -284,12 +291,12 @@ impl Service {
     }
 
     /// Updates the count after a change of a server's standing or weight.
-    pub fn count(&mut self, config: &model::Service, position: u32) {
-        let parts = config.servers.get(position as usize);
-        if let (Some(real), Some(server)) = (parts, self.servers.get_mut(position as usize)) {
-            let is_up = server.standing == Standing::Up;
-            let now = if is_up { weight::effective(real, server) } else { 0 };
-            let before = core::mem::replace(&mut server.counted, now);
+    pub fn count(&mut self, config: &model::Service, position: ServerPosition) {
+        let parts = config.servers.get(position.index());
+        if let (Some(real), Some(server)) = (parts, self.servers.get_mut(position.index())) {
+            let before = server.counted;
+            server.counted = counted(real, server);
+            let now = server.counted;
             self.weight = (self.weight + u64::from(now)).saturating_sub(u64::from(before));
         }
         if self.twins {
@@ -301,8 +308,7 @@ impl Service {
     pub fn recount(&mut self, config: &model::Service) {
         self.weight = 0;
         for (real, server) in config.servers.iter().zip(&mut self.servers) {
-            let is_up = server.standing == Standing::Up;
-            server.counted = if is_up { weight::effective(real, server) } else { 0 };
+            server.counted = counted(real, server);
             self.weight += u64::from(server.counted);
         }
         if self.twins {
@@ -312,25 +318,28 @@ impl Service {
 
     /// The weight of the servers that are up, as in the kernel: those that share an entry count once.
     pub fn weight_of_entries(&self, config: &model::Service) -> u64 {
-        let key = |p: u32| {
-            config.servers.get(p as usize).map(|server| DestinationKey::at(server, &config.key))
+        let key = |p: ServerPosition| {
+            config.servers.get(p.index()).map(|server| DestinationKey::at(server, &config.key))
         };
-        let is_up =
-            |p: u32| self.servers.get(p as usize).is_some_and(|s| s.standing == Standing::Up);
-        let weight = |group: &[u32]| -> u64 {
+        let is_up = |p: ServerPosition| {
+            self.servers.get(p.index()).is_some_and(|s| s.standing == Standing::Up)
+        };
+        let weight = |group: &[ServerPosition]| -> u64 {
             let firsts = group.iter().enumerate().filter(|(at, p)| {
                 let earlier = group.get(..*at).unwrap_or_default();
                 is_up(**p) && !earlier.iter().any(|e| is_up(*e) && key(*e) == key(**p))
             });
-            let counted = |p: u32| self.servers.get(p as usize).map_or(0, |s| u64::from(s.counted));
+            let counted =
+                |p: ServerPosition| self.servers.get(p.index()).map_or(0, |s| u64::from(s.counted));
             firsts.map(|(_, p)| counted(*p)).sum()
         };
-        let address = |p: u32| config.servers.get(p as usize).map(|server| server.address);
+        let address =
+            |p: ServerPosition| config.servers.get(p.index()).map(|server| server.address);
         self.by_address.chunk_by(|a, b| address(*a) == address(*b)).map(weight).sum()
     }
 
     /// Remembers that a server must be compared with the kernel.
-    pub fn touch(&mut self, server: u32) {
+    pub fn touch(&mut self, server: ServerPosition) {
         if let Dirty::Servers(list) = &mut self.dirty {
             list.push(server);
         }
@@ -345,6 +354,11 @@ impl Service {
     pub fn is_refused(&self) -> bool {
         self.fronts.iter().any(Front::is_refused)
     }
+}
+
+/// What a server contributes to the weight of its service.
+fn counted(real: &RealServer, server: &Server) -> u32 {
+    effective(Factors::of(real, server), Purpose::Quorum).unwrap_or(0)
 }
 
 impl Server {

@@ -76,7 +76,7 @@ impl Engine {
         tracing::error!("IPVS: the kernel has not answered for {seconds} s (error {TIMED_OUT})");
         if matches!(self.phase, Phase::Stopping { .. }) {
             tracing::error!("IPVS: stopping without access to it, entries may remain");
-            let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
+            let fronts = self.services.values().flat_map(|service| &service.fronts);
             self.owned.extend(fronts.map(|front| front.key));
             self.services.clear();
             self.phase = Phase::Stopping { flushing: false };

@@ -14,12 +14,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::id::{CheckerPosition, Index, ServerPosition, ServicePosition, ServiceSlot};
 use super::probe::{Errno, Kind, Share, Verdict};
 use super::refusal::{LONGEST_RETRY, backoff};
 use super::schedule::Beginning;
 use super::service::{Checkers, Dirty, Server, Service, Sorry, Standing, Why};
 use super::weight::contribution;
-use super::{Action, Engine, Moment, Phase, number};
+use super::{Action, CheckerSlot, Engine, Moment, Phase, Timer};
+use crate::model::unique::{keys_are_unique, make_unique};
 use crate::model::{self, Lvs, RealServer, ServiceId, ServiceKey};
 use crate::plan::ipvs::{Destination, DestinationKey, Entry, Op, Table};
 use crate::plan::{Outcome, Token};
@@ -41,7 +43,7 @@ pub(super) enum Origin {
 impl Engine {
     /// The newest configuration.
     pub(super) fn reload(&mut self, moment: &mut Moment<'_>, config: Arc<Lvs>) {
-        debug_assert!(keys_are_unique(&config), "a service of the kernel has two owners");
+        let config = unique(config);
         self.forget_reports(&config);
         match &mut self.phase {
             Phase::Idle => {
@@ -60,11 +62,11 @@ impl Engine {
 
     /// Requests what the kernel holds of our services.
     pub(super) fn read_table(&mut self, moment: &mut Moment<'_>) {
-        let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
+        let keys = self.config.services.iter().flat_map(|service| service.keys()).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
-        self.table_retry = Some(moment.now + super::silence::LONGEST);
+        self.timers.set(Timer::Table, moment.now + super::silence::LONGEST);
         moment.out.push(Action::Read { services: asked });
     }
 
@@ -77,7 +79,7 @@ impl Engine {
     ) {
         let result = result.map(normalised);
         if matches!(&self.phase, Phase::Reading { asked, .. } if asked == services) {
-            self.table_retry = None;
+            self.timers.clear(Timer::Table);
         }
         match &self.phase {
             Phase::Reading { asked, .. } if asked == services && self.leaving_early => {
@@ -117,7 +119,7 @@ impl Engine {
             return;
         };
         self.enter(slot);
-        let Some(service) = self.services.get_mut(slot as usize) else {
+        let Some(service) = self.services.get_mut(slot) else {
             return;
         };
         service.reading = false;
@@ -155,7 +157,7 @@ impl Engine {
             tracing::error!("no virtual server is in service until {lack}; trying again");
         }
         self.phase = Phase::Waiting { errno };
-        self.table_retry = Some(moment.now + backoff(self.table_backoff));
+        self.timers.set(Timer::Table, moment.now + backoff(self.table_backoff));
         self.table_backoff = self.table_backoff.saturating_add(1);
     }
 
@@ -200,7 +202,7 @@ impl Engine {
         self.weigh_checks();
         let config = Arc::clone(&self.config);
         for (position, model) in config.services.iter().enumerate() {
-            self.create(moment, number(position), model, Origin::Start);
+            self.create(moment, ServicePosition::of(position), model, Origin::Start);
         }
         for key in core::mem::take(&mut self.owned) {
             if !self.by_front.contains_key(&key) && self.known.services.contains_key(&key) {
@@ -210,21 +212,21 @@ impl Engine {
         }
         self.resume.clear();
         self.own(moment, None);
-        let begun: Vec<u32> = self.checkers.iter().map(|(slot, _)| number(slot)).collect();
-        let leaving: Vec<u32> =
+        let begun: Vec<CheckerSlot> = self.checkers.numbers().collect();
+        let leaving: Vec<ServiceSlot> =
             self.leaving.iter().filter_map(|key| self.by_front.get(key).copied()).collect();
-        let services: Vec<u32> = self.order.iter().copied().chain(leaving).collect();
+        let services: Vec<ServiceSlot> = self.order.iter().copied().chain(leaving).collect();
         self.settle_all(moment, &services);
         self.say_beginning(&begun);
         self.audit_later(moment);
     }
 
     /// Adds a service that only has to be removed from the kernel.
-    pub(super) fn insert_leaving(&mut self, moment: &Moment<'_>, key: ServiceKey) -> u32 {
+    pub(super) fn insert_leaving(&mut self, moment: &Moment<'_>, key: ServiceKey) -> ServiceSlot {
         let id = ServiceId::Single(key);
         let mut service = Service::new(id.clone(), None, &[key], moment.now);
         service.leaving = true;
-        let slot = number(self.services.insert(service));
+        let slot = self.services.insert(service);
         self.by_id.insert(id, slot);
         self.by_front.insert(key, slot);
         self.leaving.insert(key);
@@ -232,7 +234,7 @@ impl Engine {
     }
 
     /// Settles many services: changes that arrive meanwhile precede those that have to wait.
-    pub(super) fn settle_all(&mut self, moment: &mut Moment<'_>, slots: &[u32]) {
+    pub(super) fn settle_all(&mut self, moment: &mut Moment<'_>, slots: &[ServiceSlot]) {
         self.bulk = true;
         for slot in slots {
             self.enter(*slot);
@@ -245,7 +247,7 @@ impl Engine {
     /// written to a file, and a reload should cost what it changes.
     pub(super) fn own(&mut self, moment: &mut Moment<'_>, before: Option<&Lvs>) {
         fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
-            config.services.iter().flat_map(model::Service::keys).copied()
+            config.services.iter().flat_map(|service| service.keys()).copied()
         }
         let is_leaving = !self.leaving.is_empty();
         let was_leaving = core::mem::replace(&mut self.owned_leaving, is_leaving);
@@ -264,13 +266,13 @@ impl Engine {
     pub(super) fn create(
         &mut self,
         moment: &Moment<'_>,
-        position: u32,
+        position: ServicePosition,
         model: &model::Service,
         origin: Origin,
-    ) -> u32 {
+    ) -> ServiceSlot {
         let (id, keys) = (model.id(), model.keys());
         let service = Service::new(id.clone(), Some(position), keys, moment.now);
-        let slot = number(self.services.insert(service));
+        let slot = self.services.insert(service);
         self.current = Some(slot);
         let resume = self.resume.remove(&id);
         self.by_id.insert(id, slot);
@@ -286,7 +288,7 @@ impl Engine {
         let mut servers = Vec::with_capacity(model.servers.len());
         let mut rising = Vec::new();
         for (position, real) in model.servers.iter().enumerate() {
-            let position = number(position);
+            let position = ServerPosition::of(position);
             let weight =
                 entries.iter().filter_map(|(key, entry)| weight_in(key, entry, real)).max();
             let held = (!entries.is_empty()).then_some(weight);
@@ -305,7 +307,7 @@ impl Engine {
         // A service that a reload adds is no reason to stop serving the earlier ones.
         let first = origin == Origin::Start && !self.resumed;
         let known = &self.known.services;
-        if let Some(service) = self.services.get_mut(slot as usize) {
+        if let Some(service) = self.services.get_mut(slot) {
             for front in &mut service.fronts {
                 front.counts = first || known.contains_key(&front.key);
             }
@@ -327,8 +329,8 @@ impl Engine {
     pub(super) fn new_server(
         &mut self,
         moment: &Moment<'_>,
-        slot: u32,
-        position: u32,
+        slot: ServiceSlot,
+        position: ServerPosition,
         real: &RealServer,
         origin: Origin,
         held: Option<Option<u32>>,
@@ -337,7 +339,7 @@ impl Engine {
         let mut slots = Vec::with_capacity(real.checkers.len());
         // An earlier result of a program applies until the next one.
         let mut weight = held.flatten().filter(|weight| *weight != real.weight);
-        for (number_of, checker) in real.checkers.iter().enumerate() {
+        for (at, checker) in real.checkers.iter().enumerate() {
             let Some(kind) = Kind::of(&checker.kind) else {
                 continue;
             };
@@ -357,18 +359,18 @@ impl Engine {
                 early: held == Some(None),
             };
             server.failed += u32::from(!up);
-            let place = (slot, position, number(number_of));
+            let place = (slot, position, CheckerPosition::of(at));
             let added = self.add_checker(moment, place, checker, beginning);
             slots.push(added);
             if let Some(Verdict::Success(share)) = report
-                && let Some(checker) = self.checkers.get_mut(added as usize)
+                && let Some(checker) = self.checkers.get_mut(added)
             {
                 checker.share = share;
                 server.dynamic += contribution(share, real);
             }
             if kind.weighs()
                 && let Some(weight) = weight.take()
-                && let Some(checker) = self.checkers.get_mut(added as usize)
+                && let Some(checker) = self.checkers.get_mut(added)
             {
                 checker.share = Share::Instead(weight);
                 server.dynamic += contribution(checker.share, real);
@@ -379,10 +381,19 @@ impl Engine {
     }
 }
 
-/// Whether each service of the kernel belongs to one virtual server, as the configuration guarantees.
-fn keys_are_unique(config: &Lvs) -> bool {
-    let mut seen = BTreeSet::new();
-    config.services.iter().flat_map(model::Service::keys).all(|key| seen.insert(*key))
+/// A configuration in which each service of the kernel belongs to one virtual server. The configuration language gives no
+/// other one, but two owners would undo each other's operations for ever, so a defect there must not lead to that.
+fn unique(config: Arc<Lvs>) -> Arc<Lvs> {
+    if keys_are_unique(&config.services) {
+        return config;
+    }
+    let mut unique = Lvs::clone(&config);
+    for (_, overlap) in make_unique(&mut unique.services) {
+        tracing::error!(
+            "{overlap}; this is a defect of the configuration reader, please report it"
+        );
+    }
+    Arc::new(unique)
 }
 
 /// The weight of a server that the kernel has in service. With `inhibit_on_failure` a dead one has weight 0.

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::audit::Audit;
+use super::id::ServiceSlot;
 use super::notify::{self, say};
 use super::service::{Dirty, Standing};
 use super::start::FLUSH;
-use super::{Action, Engine, Moment, Phase};
+use super::{Action, CheckerSlot, Engine, Moment, Phase, Timer};
 use crate::model::Lvs;
 use crate::plan::ipvs::{Op, Table};
 
@@ -19,7 +20,7 @@ impl Engine {
             return;
         }
         let running = matches!(self.phase, Phase::Running);
-        if matches!(self.phase, Phase::Idle) && self.table_retry.is_some() {
+        if matches!(self.phase, Phase::Idle) && self.timers.is_set(Timer::Table) {
             // The table was not read because reports were awaited. They no longer matter.
             self.read_table(moment);
         }
@@ -27,12 +28,12 @@ impl Engine {
             self.leaving_early = true;
             return;
         }
-        let checkers: Vec<usize> = self.checkers.iter().map(|(slot, _)| slot).collect();
+        let checkers: Vec<CheckerSlot> = self.checkers.numbers().collect();
         for slot in checkers {
-            self.remove_checker(moment, super::number(slot));
+            self.remove_checker(moment, slot);
         }
         self.waiting.clear();
-        self.table_retry = None;
+        self.timers.clear(Timer::Table);
         self.audit = Audit::default();
         if keep_entries || !running {
             self.phase = Phase::Stopped;
@@ -45,7 +46,7 @@ impl Engine {
             self.phase = Phase::Stopping { flushing: true };
             self.say_quorums_down(moment, &order, &config);
             // Until the kernel has agreed.
-            let fronts = self.services.iter().flat_map(|(_, service)| &service.fronts);
+            let fronts = self.services.values().flat_map(|service| &service.fronts);
             self.owned = fronts.map(|front| front.key).collect();
             self.services.clear();
             self.by_id.clear();
@@ -60,7 +61,7 @@ impl Engine {
         }
         self.say_quorums_down(moment, &order, &config);
         // Those that a reload removed from the configuration are being removed already.
-        for (_, service) in &mut self.services {
+        for service in self.services.values_mut() {
             service.leaving = true;
             service.quarantined = false;
             for front in &mut service.fronts {
@@ -70,8 +71,8 @@ impl Engine {
             service.dirty = Dirty::All;
         }
         self.settle_all(moment, &order);
-        let rest: Vec<usize> = self.services.iter().map(|(slot, _)| slot).collect();
-        self.settle_all(moment, &rest.into_iter().map(super::number).collect::<Vec<_>>());
+        let rest: Vec<ServiceSlot> = self.services.numbers().collect();
+        self.settle_all(moment, &rest);
     }
 
     /// Stops before anything was begun: services created by an earlier process are removed.
@@ -110,7 +111,7 @@ impl Engine {
         }
     }
 
-    fn say_leaving(&self, moment: &mut Moment<'_>, slot: u32, config: &Lvs) {
+    fn say_leaving(&self, moment: &mut Moment<'_>, slot: ServiceSlot, config: &Lvs) {
         let (Some(service), Some(model)) = (self.service(slot), self.config_of(config, slot))
         else {
             return;
@@ -131,7 +132,7 @@ impl Engine {
         }
     }
 
-    fn say_quorums_down(&self, moment: &mut Moment<'_>, order: &[u32], config: &Lvs) {
+    fn say_quorums_down(&self, moment: &mut Moment<'_>, order: &[ServiceSlot], config: &Lvs) {
         for slot in order {
             let model = self.config_of(config, *slot);
             if let Some(model) = model.filter(|model| model.omega) {

@@ -58,7 +58,7 @@ fn config() -> Arc<Lvs> {
         servers: vec![server(n)],
         extras: None,
     };
-    Arc::new(Lvs { services: vec![service(1), service(2)], ..Lvs::default() })
+    Arc::new(Lvs { services: vec![service(1).into(), service(2).into()], ..Lvs::default() })
 }
 
 /// The engine with a kernel that accepts everything and servers that refuse every connection.
@@ -225,4 +225,35 @@ fn the_list_of_ours_is_told_when_it_changes() {
     // With the services about to be removed, and without them after that.
     let wanted: [&[usize]; 7] = [&[2], &[], &[], &[2, 1], &[], &[], &[2]];
     assert_eq!(told, wanted);
+}
+
+/// Two owners of a service of the kernel would undo each other's operations. The configuration language prevents them;
+/// whatever else gives the engine a configuration, the first one gets the servers of both.
+#[test]
+fn a_key_with_two_owners_becomes_one_service() {
+    let mut bench = Bench {
+        engine: Engine::new(1, Limits::default()),
+        kernel: Table::default(),
+        now: Instant::ZERO,
+        done: false,
+    };
+    let mut twice = Lvs::clone(&config());
+    twice.services[1].key = key(1);
+    twice.services[1].scheduler = "wlc".into();
+    for reload in [false, true] {
+        if reload {
+            bench.event(Event::Reload(config()));
+            assert_eq!((bench.servers(1), bench.servers(2)), (1, 1));
+        }
+        bench.event(Event::Reload(Arc::new(twice.clone())));
+        assert_eq!(bench.kernel.services.len(), 1, "reload {reload}");
+        assert_eq!(bench.servers(1), 2, "the servers of both, reload {reload}");
+        assert_eq!(&*bench.kernel.services[&key(1)].settings.scheduler, "rr", "those of the first");
+        let view = bench.engine.view(bench.now);
+        assert_eq!(view.services.len(), 1);
+        assert_eq!(view.services[0].weight, 2);
+    }
+    bench.event(Event::Stop { keep_entries: false });
+    assert!(bench.done);
+    assert_eq!(bench.kernel.services.len(), 0);
 }

@@ -2,11 +2,12 @@
 
 use core::net::SocketAddr;
 
+use super::id::Index;
 use super::probe::Kind;
 use super::service::{Server, Service, Standing};
 use super::start::TIMED_OUT;
-use super::weight::effective;
-use super::{Engine, Phase};
+use super::weight::shown;
+use super::{Engine, Phase, Timer};
 use crate::base::Instant;
 use crate::model::{self, RealServer, ServiceKey};
 use crate::plan::ipvs::DestinationKey;
@@ -18,7 +19,7 @@ impl Engine {
     pub fn summary(&self) -> Summary {
         let services = self.order.iter().filter_map(|slot| self.service(*slot));
         let services = services.filter_map(|service| {
-            let model = self.config.services.get(service.position? as usize)?;
+            let model = self.config.services.get(service.position?.index())?;
             let pairs = model.servers.iter().zip(&service.servers);
             let down: Vec<SocketAddr> = pairs
                 .filter(|(_, server)| server.announced == Some(false))
@@ -72,7 +73,7 @@ impl Engine {
             .iter()
             .filter_map(|slot| self.service(*slot))
             .filter_map(|service| {
-                let model = self.config.services.get(service.position? as usize)?;
+                let model = self.config.services.get(service.position?.index())?;
                 Some(self.service_view(service, model))
             })
             .collect();
@@ -82,7 +83,7 @@ impl Engine {
             kernel: self.kernel(),
             services,
             probes_running: self.running,
-            probes_waiting: self.checkers.iter().filter(|(_, checker)| checker.waiting).count(),
+            probes_waiting: self.checkers.values().filter(|checker| checker.waiting).count(),
             counters: self.counters,
         }
     }
@@ -123,22 +124,22 @@ impl Engine {
             .as_slice()
             .iter()
             .filter_map(|slot| {
-                let checker = self.checkers.get(*slot as usize)?;
-                let config = real.checkers.get(checker.position as usize)?;
+                let checker = self.checkers.get(*slot)?;
+                let config = real.checkers.get(checker.position.index())?;
                 Some(check::Checker {
                     kind: Kind::of(&config.kind)?.keyword().into(),
                     up: checker.up,
                     has_run: checker.has_run,
                     failed_attempts: checker.tries,
                     last: checker.last.as_ref().map(ToString::to_string).unwrap_or_default(),
-                    due: self.checks.get(*slot),
+                    due: self.timers.get(Timer::Check(*slot)),
                 })
             })
             .collect();
         check::Server {
             address: real.address,
             port: real.port,
-            weight: effective(real, server),
+            weight: shown(real, server),
             up: server.standing == Standing::Up,
             since: server.since,
             in_kernel: entry.map(|entry| entry.weight),

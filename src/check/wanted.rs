@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::id::{Index, ServerPosition, ServiceSlot};
 use super::service::{Dirty, Front, Service, Standing};
-use super::weight::effective;
-use super::{Engine, Phase, number};
+use super::weight::{Factors, Purpose, effective};
+use super::{Engine, Phase};
 use crate::model::{self, ServiceKey};
 use crate::plan::ipvs::{
     Destination, DestinationKey, Entry, Op, Settings, Table, destination_op, service_op,
@@ -13,10 +14,10 @@ use crate::plan::ipvs::{
 
 impl Engine {
     /// The operations that give the kernel the wanted state: additions, then removals.
-    pub(super) fn difference(&mut self, slot: u32) -> Vec<Op> {
+    pub(super) fn difference(&mut self, slot: ServiceSlot) -> Vec<Op> {
         let config = Arc::clone(&self.config);
         let model = self.config_of(&config, slot);
-        let Some(service) = self.services.get_mut(slot as usize) else {
+        let Some(service) = self.services.get_mut(slot) else {
             return Vec::new();
         };
         let mut dirty = core::mem::replace(&mut service.dirty, Dirty::Servers(Vec::new()));
@@ -75,17 +76,15 @@ fn wanted(
     }
     let mut found = None;
     for position in service.sharing(model, front, key) {
-        let real = model.servers.get(position as usize)?;
-        let server = service.servers.get(position as usize)?;
-        let weight = match server.standing {
-            Standing::Up | Standing::Rising(_) if service.is_open() => {
-                return Some(Destination::of(real, effective(real, server)));
-            }
-            // The kernel refused it: it must be added successfully before it counts again.
-            Standing::Rising(_) => Some(0),
-            Standing::Up | Standing::Down => real.inhibit_on_failure.then_some(0),
-        };
-        found = found.or_else(|| weight.map(|weight| Destination::of(real, weight)));
+        let real = model.servers.get(position.index())?;
+        let server = service.servers.get(position.index())?;
+        let weight =
+            effective(Factors::of(real, server), Purpose::Entry { open: service.is_open() });
+        let entry = weight.map(|weight| Destination::of(real, weight));
+        if service.is_open() && server.standing != Standing::Down {
+            return entry;
+        }
+        found = found.or(entry);
     }
     found.or_else(|| {
         sorry.filter(|sorry| sorry.inhibit).map(|sorry| Destination::of_sorry(sorry, 0))
@@ -97,9 +96,9 @@ pub(super) fn is_taken(
     known: &Table,
     service: &Service,
     model: &model::Service,
-    position: u32,
+    position: ServerPosition,
 ) -> bool {
-    let Some(real) = model.servers.get(position as usize) else {
+    let Some(real) = model.servers.get(position.index()) else {
         return false;
     };
     service.fronts.iter().filter(|front| !front.leaving).any(|front| {
@@ -143,11 +142,11 @@ fn changes(
     model: &model::Service,
     front: &Front,
     have: Option<&Entry>,
-    positions: impl Iterator<Item = u32>,
+    positions: impl Iterator<Item = ServerPosition>,
 ) -> Vec<Op> {
     let mut seen = BTreeSet::new();
     positions
-        .filter_map(|position| model.servers.get(position as usize))
+        .filter_map(|position| model.servers.get(position.index()))
         .map(|real| DestinationKey::at(real, &front.key))
         // Two operations on one entry in one list would contradict each other.
         .filter(|key| !service.twins || seen.insert(*key))
@@ -167,7 +166,7 @@ fn everything(
         let settings = Settings::at(model, &front.key);
         ops.extend(service_op(front.key, have.map(|entry| &entry.settings), Some(&settings)));
     }
-    let positions = 0..number(service.servers.len());
+    let positions = ServerPosition::first(service.servers.len());
     ops.extend(changes(service, model, front, have, positions));
     if let Some(sorry) = &model.sorry_server {
         let key = DestinationKey::sorry_at(sorry, &front.key);

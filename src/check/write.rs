@@ -7,9 +7,10 @@
 
 use std::sync::Arc;
 
+use super::id::{Index, ServiceSlot};
 use super::service::{Dirty, Flight, Front, Queued, Standing};
 use super::wanted::is_taken;
-use super::{Action, Engine, Moment, Phase, number, text};
+use super::{Action, Engine, Moment, Phase, Timer, number, text};
 use crate::model::ServiceKey;
 use crate::plan::ipvs::{ENOENT, ESRCH, Op};
 use crate::plan::{Outcome, Token};
@@ -19,12 +20,12 @@ const ROUNDS: usize = 16;
 
 impl Engine {
     /// Does everything that a service needs now.
-    pub(super) fn settle(&mut self, moment: &mut Moment<'_>, slot: u32) {
+    pub(super) fn settle(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
         for _ in 0..ROUNDS {
             if !matches!(self.phase, Phase::Running | Phase::Stopping { .. }) {
                 return;
             }
-            let Some(service) = self.services.get_mut(slot as usize) else {
+            let Some(service) = self.services.get_mut(slot) else {
                 return;
             };
             if service.quarantined || service.flight.is_some() || service.reading {
@@ -69,9 +70,9 @@ impl Engine {
         tracing::error!("a service does not settle; this is a defect, please report it");
     }
 
-    fn write(&mut self, moment: &mut Moment<'_>, slot: u32, ops: Vec<Op>) {
+    fn write(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot, ops: Vec<Op>) {
         self.serial += 1;
-        let token = Token(self.serial << 32 | u64::from(slot));
+        let token = Token(self.serial << 32 | u64::from(slot.0));
         let ops: Arc<[Op]> = ops.into();
         if let Some(service) = self.service_mut(slot) {
             service.flight = Some(Flight { token, ops: Arc::clone(&ops), answered: 0 });
@@ -93,8 +94,8 @@ impl Engine {
             return;
         }
         let slot = u32::try_from(token.0 & u64::from(u32::MAX)).unwrap_or(u32::MAX);
-        let Some(flight) = self.services.get_mut(slot as usize).and_then(|s| s.flight.as_mut())
-        else {
+        let slot = ServiceSlot(slot);
+        let Some(flight) = self.services.get_mut(slot).and_then(|s| s.flight.as_mut()) else {
             return;
         };
         if flight.token != token {
@@ -113,7 +114,7 @@ impl Engine {
                 service.flight = None;
                 if service.backoff > 0 && !service.stale && !service.is_refused() {
                     service.backoff = 0;
-                    self.retries.clear(slot);
+                    self.timers.clear(Timer::Retry(slot));
                 }
             }
             self.settle(moment, slot);
@@ -136,7 +137,7 @@ impl Engine {
         }
     }
 
-    fn took(&mut self, moment: &mut Moment<'_>, slot: u32, op: &Op, outcome: Outcome) {
+    fn took(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot, op: &Op, outcome: Outcome) {
         let front = op.service().and_then(|key| self.service(slot)?.front(&key));
         let refused = front.is_some_and(|front| front.refused.is_some());
         match (op, outcome) {
@@ -173,8 +174,8 @@ impl Engine {
     }
 
     /// A request succeeded: clears earlier refusals of it.
-    fn accept(&mut self, slot: u32, op: &Op) {
-        let service = self.services.get_mut(slot as usize);
+    fn accept(&mut self, slot: ServiceSlot, op: &Op) {
+        let service = self.services.get_mut(slot);
         let front = op.service().and_then(|key| service?.front_mut(&key));
         let Some(front) = front else {
             return;
@@ -192,7 +193,7 @@ impl Engine {
     }
 
     /// The kernel's state is not the known one.
-    fn doubt(&mut self, moment: &Moment<'_>, slot: u32, op: &Op) {
+    fn doubt(&mut self, moment: &Moment<'_>, slot: ServiceSlot, op: &Op) {
         let stopping = matches!(self.phase, Phase::Stopping { .. });
         if let Some(service) = self.service_mut(slot) {
             if !core::mem::replace(&mut service.stale, true) {
@@ -211,11 +212,11 @@ impl Engine {
     }
 
     /// Reads a service again that is not as known: at once the first time, then at increasing intervals.
-    fn read_again(&mut self, moment: &mut Moment<'_>, slot: u32) {
-        let Some(service) = self.services.get_mut(slot as usize) else {
+    fn read_again(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
+        let Some(service) = self.services.get_mut(slot) else {
             return;
         };
-        if service.backoff > 0 && self.retries.get(slot).is_some() {
+        if service.backoff > 0 && self.timers.is_set(Timer::Retry(slot)) {
             return;
         }
         let keys: Arc<[ServiceKey]> = service.fronts.iter().map(|front| front.key).collect();
@@ -228,7 +229,7 @@ impl Engine {
         moment.out.push(Action::Read { services: keys });
     }
 
-    fn promote_taken(&mut self, moment: &mut Moment<'_>, slot: u32) -> bool {
+    fn promote_taken(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) -> bool {
         let config = Arc::clone(&self.config);
         let Some(model) = self.config_of(&config, slot) else {
             return false;
@@ -239,10 +240,10 @@ impl Engine {
         let rising = core::mem::take(&mut service.rising);
         let mut moved = false;
         for position in rising {
-            let Some(service) = self.services.get_mut(slot as usize) else {
+            let Some(service) = self.services.get_mut(slot) else {
                 break;
             };
-            let server = service.servers.get(position as usize);
+            let server = service.servers.get(position.index());
             let Some(Standing::Rising(why)) = server.map(|server| server.standing) else {
                 continue;
             };
@@ -257,13 +258,13 @@ impl Engine {
     }
 
     /// Whether a service that is to be removed is gone.
-    fn is_gone(&self, slot: u32) -> bool {
+    fn is_gone(&self, slot: ServiceSlot) -> bool {
         self.service(slot).is_some_and(|service| service.leaving && service.fronts.is_empty())
     }
 
     /// Forgets fronts that have been removed from the kernel.
-    fn drop_fronts(&mut self, moment: &mut Moment<'_>, slot: u32) {
-        let Some(service) = self.services.get_mut(slot as usize) else {
+    fn drop_fronts(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
+        let Some(service) = self.services.get_mut(slot) else {
             return;
         };
         let whole = service.leaving;
@@ -288,9 +289,9 @@ impl Engine {
         }
     }
 
-    fn drop_service(&mut self, slot: u32) {
-        self.retries.clear(slot);
-        if let Some(service) = self.services.try_remove(slot as usize) {
+    fn drop_service(&mut self, slot: ServiceSlot) {
+        self.timers.clear(Timer::Retry(slot));
+        if let Some(service) = self.services.remove(slot) {
             self.by_id.remove(&service.id);
         }
     }

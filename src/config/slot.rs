@@ -331,8 +331,8 @@ impl<T: Value> Slot for Many<T> {
     }
 }
 
-/// Words between the keyword of a list and its brace.
-fn before_list(keyword: &'static Keyword, statement: &Statement<'_>, cx: &mut Cx<'_>) {
+/// Begins a list: reports words between its keyword and its brace. Returns its place.
+fn begin_list(keyword: &'static Keyword, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Span {
     if let Some(word) = statement.word(1) {
         cx.report(
             Diagnostic::error(
@@ -343,6 +343,7 @@ fn before_list(keyword: &'static Keyword, statement: &Statement<'_>, cx: &mut Cx
             .label("expected '{'"),
         );
     }
+    statement.word(0).map_or(Span::NONE, |word| word.span())
 }
 
 /// Reads a block of words.
@@ -397,8 +398,7 @@ impl<T: Value> Slot for List<T> {
         statement: &Statement<'_>,
         cx: &mut Cx<'_>,
     ) -> Next {
-        before_list(keyword, statement, cx);
-        self.at = statement.word(0).map_or(Span::NONE, |w| w.span());
+        self.at = begin_list(keyword, statement, cx);
         Next::Body
     }
 
@@ -429,8 +429,7 @@ impl<T: Value> Slot for OneList<T> {
             set_twice(keyword, statement.span(), self.at, cx);
             return Next::Skip;
         }
-        before_list(keyword, statement, cx);
-        self.at = statement.word(0).map_or(Span::NONE, |w| w.span());
+        self.at = begin_list(keyword, statement, cx);
         Next::Body
     }
 
@@ -457,8 +456,7 @@ impl<T: Value> Slot for Lines<T> {
         statement: &Statement<'_>,
         cx: &mut Cx<'_>,
     ) -> Next {
-        before_list(keyword, statement, cx);
-        self.at = statement.word(0).map_or(Span::NONE, |w| w.span());
+        self.at = begin_list(keyword, statement, cx);
         Next::Body
     }
 

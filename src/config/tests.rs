@@ -1,6 +1,7 @@
 use super::*;
 use crate::base::Family;
 use crate::model::Weight;
+use crate::model::checker::CheckerKind;
 use crate::model::vrrp::{InitialState, Version};
 
 /// Loads one text on a machine where every interface exists.
@@ -82,6 +83,24 @@ fn a_name_of_two_words_leaves_the_block_out() {
     let loaded = load_text(&instance("").replacen(" A ", " \"a b\" ", 1));
     assert_eq!(codes(&loaded), Vec::<&str>::new());
     assert_eq!(loaded.model.vrrp.instances[0].name.as_str(), "a b");
+}
+
+/// The page would otherwise count as good although nobody looked for what it must contain.
+#[test]
+fn a_pattern_that_cannot_be_used_stays_and_is_an_error() {
+    for pattern in ["(?=x)", "(", "(?<!a)b"] {
+        let text = format!(
+            "virtual_server 10.0.0.1 80 {{\n lb_algo rr\n lb_kind NAT\n protocol TCP\n real_server 10.0.0.2 80 {{\n  \
+             HTTP_GET {{\n   url {{\n    path /\n    regex \"{pattern}\"\n   }}\n  }}\n }}\n}}\n"
+        );
+        let loaded = load_text(&text);
+        assert_eq!(codes(&loaded), ["E0300"], "{pattern}: {:?}", said(&loaded));
+        let notes: Vec<_> = loaded.diagnostics.iter().flat_map(|d| d.notes.clone()).collect();
+        assert_eq!(notes, ["the page fails this check, so its server stays out of service"]);
+        let server = &loaded.model.lvs.services[0].servers[0];
+        let CheckerKind::Http(check) = &server.checkers[0].kind else { panic!("another check") };
+        assert!(check.urls[0].pattern.is_some(), "{pattern}");
+    }
 }
 
 fn said(loaded: &Loaded) -> Vec<String> {

@@ -11,12 +11,14 @@
 )]
 
 pub mod catalogue;
+pub mod difference;
 pub mod frame;
 pub mod message;
 pub mod peer;
 
 pub use catalogue::{Announced, Catalogue, Change, Chosen, Index};
-pub use frame::{ReceiveError, SendError};
+pub use difference::Difference;
+pub use frame::SendError;
 pub use message::{
     Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
     Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,

@@ -2,7 +2,7 @@
 //!
 //! They are in PCRE2's notation. The time of a search is linear in the length of the page, because the contents are
 //! controlled by the server and not trusted. A pattern that this excludes (look-around, references back) is a
-//! configuration error. Characters are octets unless `utf` or `ucp` is set.
+//! configuration error, and every page fails it. Characters are octets unless `utf` or `ucp` is set.
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Deserialize, Serialize};

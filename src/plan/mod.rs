@@ -35,9 +35,9 @@ mod table;
 pub use address::AddressAttributes;
 pub use link::{LinkAttributes, LinkObject, LinkSettings, Setting, SettingObject};
 pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
-pub use request::{Answer, Part, Request};
+pub use request::{Part, Request};
 pub use snapshot::{Link, Settings, Snapshot};
-pub use table::{Effect, Entry, ObjectId, Refused, Table, Waits, Want};
+pub use table::{ObjectId, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -64,7 +64,9 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                 Order::Do(ToRole::Answer(Answer { id, told }), _) => {
                     role.rounds.answer(id, Party::Supervisor, told);
                 }
-                Order::Do(..) | Order::Tick => {}
+                // Every role receives it; this one has no counters.
+                Order::Do(ToRole::Count, _) | Order::Tick => {}
+                Order::Do(message, _) => control.unexpected(&message),
             },
             answer = next(&mut role.vrrp) => match answer {
                 Some(Answer { id, told }) => role.rounds.answer(id, Party::Vrrp, told),

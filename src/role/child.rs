@@ -193,7 +193,7 @@ impl Child {
     }
 
     /// Takes charge of a started process, if it runs and its channel works.
-    fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
+    pub(super) fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
         match started.and_then(connected) {
             Ok((process, peer)) => {
                 self.starts = self.starts.saturating_add(1);
@@ -336,6 +336,13 @@ impl Child {
         }
     }
 
+    /// From now on it owes an answer: what it worked before does not count.
+    pub fn owes_an_answer(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.preparing = Pace::since(running.process.effort());
+        }
+    }
+
     /// Whether to continue waiting for its late answer: it is slow, not wedged.
     pub fn goes_on(&mut self) -> bool {
         self.running.as_mut().is_none_or(|r| r.preparing.goes_on(r.process.effort()))
@@ -350,6 +357,19 @@ impl Child {
             pid: running.map(|r| r.process.pid()),
             since: running.map(|r| clock::now() - r.since.elapsed()),
             starts: self.starts,
+        }
+    }
+
+    /// The work of its process so far.
+    #[cfg(test)]
+    pub(super) fn effort(&self) -> Option<crate::sys::process::Effort> {
+        self.running.as_ref()?.process.effort()
+    }
+
+    #[cfg(test)]
+    pub(super) fn signal(&self, signal: Signal) {
+        if let Some(running) = &self.running {
+            running.process.signal(signal);
         }
     }
 
@@ -384,6 +404,15 @@ pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
+/// The signal that the process of a role gets when the supervisor ends. Some have nothing to put in order and must not
+/// stay behind, even if they are stopped; the others undo their changes and run the last programs.
+pub const fn end_signal(role: RoleName) -> Signal {
+    match role {
+        RoleName::Config | RoleName::Api => Signal::SIGKILL,
+        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => Signal::SIGTERM,
+    }
+}
+
 /// Starts the process of a role and sends it its setup, with a descriptor.
 pub fn spawn(
     role: RoleName,
@@ -392,7 +421,7 @@ pub fn spawn(
 ) -> io::Result<(Process, Channel)> {
     let (near, far) = Channel::pair()?;
     let title = format!("evervipd: {role}");
-    let process = spawn::role(&title, &[&format!("{ARGUMENT}{role}")], far)?;
+    let process = spawn::role(&title, &[&format!("{ARGUMENT}{role}")], far, end_signal(role))?;
     let message = frame::encode(setup, fd.into_iter().collect()).map_err(io::Error::other)?;
     // The channel is empty: there is room.
     frame::send(&near, &message).map_err(io::Error::other)?;

@@ -16,7 +16,7 @@ use crate::sys::channel::Channel;
 use crate::sys::memfd;
 
 /// The longest part of a configuration.
-const LONGEST_PART: usize = 512 << 20;
+pub(super) const LONGEST_PART: usize = 512 << 20;
 
 /// How long a role continues without a supervisor before it shuts down in good order. If a daemon's first process dies,
 /// a service manager kills the others at once with SIGKILL: then everything is still in place for the next daemon.
@@ -29,6 +29,21 @@ pub enum Order {
     Do(ToRole, Option<OwnedFd>),
     /// Time has passed: [`BEAT`] at most, less after [`Control::tick_soon`].
     Tick,
+}
+
+/// Messages that were ignored because they are for other roles.
+#[derive(Debug, Default)]
+struct Unexpected(u32);
+
+impl Unexpected {
+    /// Counts a message. Returns a line for the log at the first one and whenever their number has doubled.
+    fn note(&mut self, message: &ToRole) -> Option<String> {
+        self.0 = self.0.saturating_add(1);
+        let (count, name) = (self.0, message.name());
+        count.is_power_of_two().then(|| {
+            format!("ignored a message for another role, {name}; {count} so far; this is a defect, please report it")
+        })
+    }
 }
 
 /// A part of a configuration, from [`ToRole::Prepare`] to [`ToRole::Apply`].
@@ -55,6 +70,11 @@ impl<P: DeserializeOwned> Prepared<P> {
             }
             Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
         }
+    }
+
+    /// Takes over a part that was decoded elsewhere.
+    pub fn put(&mut self, generation: u32, part: P) {
+        self.0 = Some((generation, part));
     }
 
     /// The part with this number, until it is taken.
@@ -102,6 +122,7 @@ pub struct Control {
     beats: bool,
     /// Channels that could not be used, of which the supervisor must be informed.
     unconnected: u32,
+    unexpected: Unexpected,
     /// Stop was ordered.
     stopping: bool,
     /// The supervisor ordered the stop, or is gone.
@@ -131,6 +152,7 @@ impl Control {
             due: None,
             beats: true,
             unconnected: 0,
+            unexpected: Unexpected::default(),
             stopping: false,
             told: false,
             orphan: None,
@@ -190,6 +212,13 @@ impl Control {
             tracing::error!("channel to {other}: {why}, asking for another one");
         }
         self.tell(&FromRole::Unconnected(other));
+    }
+
+    /// Ignores a message that the supervisor sends to other roles only: a defect, which must not stay hidden.
+    pub fn unexpected(&mut self, message: &ToRole) {
+        if let Some(line) = self.unexpected.note(message) {
+            tracing::error!("{line}");
+        }
     }
 
     /// Whether the supervisor caused the stop of this role, by a message or by its end, and not just a signal.
@@ -312,4 +341,22 @@ pub(super) fn not_served(what: Asked) {
         Asked::Json => "JSON",
     };
     tracing::warn!("signal {name} is not supported by this version");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_for_other_roles_are_counted_and_logged_less_and_less() {
+        let mut unexpected = Unexpected::default();
+        let lines: Vec<Option<String>> =
+            (0..5).map(|_| unexpected.note(&ToRole::Ipvs { works: true })).collect();
+        let logged: Vec<bool> = lines.iter().map(Option::is_some).collect();
+        assert_eq!(logged, [true, true, false, true, false]);
+        assert!(
+            lines[0].as_ref().is_some_and(|line| line.contains("another role, Ipvs; 1 so far"))
+        );
+        assert!(lines[3].as_ref().is_some_and(|line| line.contains("4 so far")));
+    }
 }

@@ -50,8 +50,7 @@ use crate::log;
 use crate::sys::channel::Channel;
 use crate::sys::{process, sched, spawn};
 
-pub use control::{Control, Order};
-pub use notices::Notices;
+pub use control::Control;
 
 /// The argument by which a process knows that it is a role, before the role's name.
 pub const ARGUMENT: &str = "--role=";
@@ -110,6 +109,10 @@ pub fn main(name: &str) -> ExitCode {
         sched::keep_memory(row.keeps_memory);
     }
     process::set_name(row.title);
+    // Again: the kernel cleared it if this process gained capabilities that the supervisor has given up.
+    if let Err(e) = process::follow_parent(child::end_signal(role)) {
+        tracing::debug!("no signal at the end of the supervisor: {e}");
+    }
     let Some(start) = begin(role, control) else {
         return Exit::Internal.into();
     };

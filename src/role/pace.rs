@@ -9,20 +9,28 @@ const MOST: u64 = 6_000;
 /// The progress of a process whose answer is outstanding, from one check to the next.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pace {
-    /// Its processor time at the last check, in ticks of 10 ms.
+    /// Its processor time when the answer was requested, in ticks of 10 ms.
+    begun: u64,
+    /// The same at the last check.
     seen: u64,
 }
 
 impl Pace {
+    /// An answer is requested of a process that has done this much work. The default is a process that has just begun.
+    pub fn since(effort: Option<Effort>) -> Self {
+        let begun = effort.map_or(0, |effort| effort.ticks);
+        Self { begun, seen: begun }
+    }
+
     /// Whether to continue waiting: the process has used processor time since the last check, or is runnable and gets
-    /// no processor, and its total is below [`MOST`].
+    /// no processor, and its total since the request is below [`MOST`].
     pub fn goes_on(&mut self, effort: Option<Effort>) -> bool {
         let Some(Effort { ticks, runnable }) = effort else {
             return false;
         };
         let worked = ticks > self.seen;
         self.seen = ticks;
-        (worked || runnable) && ticks < MOST
+        (worked || runnable) && ticks.saturating_sub(self.begun) < MOST
     }
 }
 
@@ -41,5 +49,16 @@ mod tests {
         assert!(look(MOST - 1, true));
         assert!(!look(MOST, true), "it would go on for ever");
         assert!(!pace.goes_on(None), "it has ended");
+    }
+
+    #[test]
+    fn what_a_process_did_before_does_not_count() {
+        let effort = |ticks| Some(Effort { ticks, runnable: false });
+        let old = 100 * MOST;
+        let mut pace = Pace::since(effort(old));
+        assert!(!pace.goes_on(effort(old)), "it has not begun");
+        assert!(pace.goes_on(effort(old + 1)));
+        assert!(pace.goes_on(effort(old + MOST - 1)));
+        assert!(!pace.goes_on(effort(old + MOST)), "it would go on for ever");
     }
 }

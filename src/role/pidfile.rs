@@ -13,7 +13,12 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
 
+use super::ARGUMENT;
 use super::supervisor::DIRECTORY;
+use crate::sys::process;
+
+/// How long a killed process may take to end.
+const KILLED: Duration = Duration::from_secs(2);
 
 /// Why a pid file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -94,6 +99,27 @@ impl PidFile {
                 }
                 other => return other,
             }
+        }
+    }
+
+    /// As [`Self::lock_patiently`]. A process of a dead daemon that still holds it then, because it is stopped or wedged,
+    /// is killed: it would keep its addresses for ever, and nobody else could start.
+    ///
+    /// # Errors
+    /// As [`Self::lock`].
+    pub fn lock_from_orphan(path: &Path, limit: Duration) -> Result<Self, PidFileError> {
+        match Self::lock_patiently(path, limit) {
+            Err(taken @ PidFileError::Taken { .. }) => {
+                let Some(pid) = File::open(path).ok().and_then(|file| read(&file)) else {
+                    return Err(taken);
+                };
+                if !process::kill_stranger(pid, || is_orphan(pid)) {
+                    return Err(taken);
+                }
+                tracing::warn!("killed process {pid} of a daemon that has ended: it did not end");
+                Self::lock_patiently(path, KILLED)
+            }
+            other => other,
         }
     }
 
@@ -181,6 +207,27 @@ fn read(mut file: &File) -> Option<u32> {
 #[must_use]
 pub fn keepalived_at(path: &Path) -> Option<u32> {
     read(&File::open(path).ok()?).filter(|pid| is_keepalived(*pid))
+}
+
+/// Whether this process is a role whose supervisor has ended: the first process has adopted it.
+fn is_orphan(pid: u32) -> bool {
+    let read = |pid: u32, name: &str| std::fs::read(format!("/proc/{pid}/{name}"));
+    let is_role = |pid| {
+        let line = read(pid, "cmdline").unwrap_or_default();
+        line.split(|octet| *octet == 0).any(|word| word.starts_with(ARGUMENT.as_bytes()))
+    };
+    let parent = read(pid, "stat").ok().and_then(|stat| {
+        // After the name in parentheses, which may contain anything, and the state.
+        let end = stat.iter().rposition(|octet| *octet == b')')?;
+        let rest = String::from_utf8_lossy(stat.get(end + 1..)?).into_owned();
+        rest.split_whitespace().nth(1)?.parse::<u32>().ok()
+    });
+    // In a container the first process may be a daemon of our own.
+    let same = |other| {
+        let exe = |pid| std::fs::read_link(format!("/proc/{pid}/exe")).ok();
+        exe(pid).is_some() && exe(pid) == exe(other)
+    };
+    is_role(pid) && matches!(parent, Some(0 | 1)) && !parent.is_some_and(same)
 }
 
 /// Whether this process is a keepalived, and not a different one that got the id of a crashed keepalived.

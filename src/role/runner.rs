@@ -74,28 +74,8 @@ pub(super) async fn run(mut control: Control) -> Exit {
         mailed.fetch_sub(1, Ordering::Relaxed);
         let _ = back.send((whom, FromRunner::Delivered { id }, None));
     }));
-    let runner = Runner {
-        vrrp: None,
-        checker: None,
-        channels: 0,
-        subjects: BTreeMap::new(),
-        checks: Checks::default(),
-        runs: BTreeMap::new(),
-        programs: Programs::default(),
-        fifos: Fifos::default(),
-        tracked: Tracked::new(found, control.take_fd()),
-        mailing,
-        patience: Patience::default(),
-        umask: first::UMASK,
-        stopping: false,
-        settings,
-        prepared: Prepared::default(),
-        mails: Some(mails),
-        answer,
-        busy: Arc::new(()),
-        open: 0,
-        asked: Instant::now(),
-    };
+    let tracked = Tracked::new(found, control.take_fd());
+    let runner = Runner { mailing, ..Runner::new(settings, mails, tracked, answer) };
     runner.serve(control, answers, finds, mailer).await
 }
 
@@ -137,6 +117,36 @@ struct Client {
 }
 
 impl Runner {
+    fn new(
+        settings: watch::Sender<Arc<smtp::Settings>>,
+        mails: mpsc::UnboundedSender<smtp::Job<(Whom, u64)>>,
+        tracked: Tracked,
+        answer: mpsc::UnboundedSender<Answer>,
+    ) -> Self {
+        Self {
+            vrrp: None,
+            checker: None,
+            channels: 0,
+            subjects: BTreeMap::new(),
+            checks: Checks::default(),
+            runs: BTreeMap::new(),
+            programs: Programs::default(),
+            fifos: Fifos::default(),
+            tracked,
+            mailing: Arc::new(AtomicUsize::new(0)),
+            patience: Patience::default(),
+            umask: first::UMASK,
+            stopping: false,
+            settings,
+            prepared: Prepared::default(),
+            mails: Some(mails),
+            answer,
+            busy: Arc::new(()),
+            open: 0,
+            asked: Instant::now(),
+        }
+    }
+
     async fn serve(
         mut self,
         mut control: Control,
@@ -300,12 +310,11 @@ impl Runner {
                     control.unconnected(role, &e);
                 }
             }
-            // `serve` handles the first of these.
-            ToRole::Stop { .. }
-            | ToRole::Resume(_)
-            | ToRole::Ipvs { .. }
-            | ToRole::Count
-            | ToRole::Answer(_) => {}
+            // `serve` handles the first of these; the second reaches every role, and this one has no counters.
+            ToRole::Stop { .. } | ToRole::Count => {}
+            ToRole::Resume(_) | ToRole::Ipvs { .. } | ToRole::Change { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 
@@ -440,5 +449,71 @@ async fn hear(client: &mut Option<Client>) -> Option<(Whom, ToRunner, Option<Own
             peer.next().await.map(|(message, fds)| (whom, message, fds.into_iter().next()))
         }
         None => core::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::channel::Channel;
+    use crate::sys::testing;
+
+    /// A runner with a client, whose end of the channel is returned.
+    fn with_client() -> (Runner, Whom, Peer<ToRunner, FromRunner>) {
+        let (answer, _) = mpsc::unbounded_channel();
+        let (mails, _) = mpsc::unbounded_channel();
+        let (found, _) = mpsc::unbounded_channel();
+        let (settings, _) = watch::channel(Arc::new(smtp::Settings::default()));
+        let mut runner = Runner::new(settings, mails, Tracked::new(found, None), answer);
+        let (near, far) = Channel::pair().unwrap();
+        runner.connect(RoleName::Vrrp, Some(near.into_fd())).unwrap();
+        let whom = runner.vrrp.as_ref().unwrap().whom;
+        (runner, whom, Peer::new(far).unwrap())
+    }
+
+    fn delivered(id: u64) -> FromRunner {
+        FromRunner::Delivered { id }
+    }
+
+    #[test]
+    fn the_last_requests_of_a_process_that_has_ended_are_still_received() {
+        testing::run(async {
+            let (mut runner, whom, mut far) = with_client();
+            for id in 1..=3 {
+                let deliver = Deliver::Line("INSTANCE A STOP 100".into());
+                far.post(&ToRunner::Notice { id, deliver }, Vec::new()).unwrap();
+            }
+            drop(far);
+            // Something that it requested before ends now; there is nobody left who reads the answer.
+            runner.answer(whom, &delivered(9), None);
+            for expected in 1..=3 {
+                let heard = hear(&mut runner.vrrp);
+                let (from, message, _) =
+                    timeout(LAST_WORDS, heard).await.unwrap().expect("its last words");
+                assert_eq!(from, whom);
+                assert!(matches!(message, ToRunner::Notice { id, .. } if id == expected));
+                runner.answer(whom, &delivered(expected), None);
+            }
+            assert!(hear(&mut runner.vrrp).await.is_none(), "it has ended");
+        });
+    }
+
+    #[test]
+    fn a_process_that_never_reads_its_answers_is_given_up() {
+        testing::run(async {
+            let (mut runner, whom, far) = with_client();
+            let mut answers = 0_u64;
+            while runner.vrrp.is_some() {
+                answers += 1;
+                assert!(answers < 1_000_000, "answers to it are kept for ever");
+                runner.answer(whom, &delivered(answers), None);
+            }
+            // An answer to an earlier process is not for the next one.
+            let (near, next) = Channel::pair().unwrap();
+            runner.connect(RoleName::Vrrp, Some(near.into_fd())).unwrap();
+            runner.answer(whom, &delivered(1), None);
+            assert!(next.receive(&mut [0; 64]).is_err(), "it got the answer of another");
+            drop(far);
+        });
     }
 }

@@ -184,7 +184,7 @@ pub const fn row(role: RoleName) -> Row {
             // A program that runs as root, or a setuid program, must be able to do its work.
             confined: None,
             patience: PATIENCE,
-            delays: Delays::Backoff,
+            delays: Delays::AtOnce,
             keeps_memory: 0,
         },
         RoleName::Checker => Row {
@@ -315,10 +315,12 @@ mod tests {
     }
 
     #[test]
-    fn servers_are_not_left_unchecked_for_long() {
-        let delays = row(RoleName::Checker).delays;
-        assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
-        assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
+    fn servers_are_not_left_unchecked_for_long_nor_scripts_not_run() {
+        for role in [RoleName::Checker, RoleName::Runner] {
+            let delays = row(role).delays;
+            assert!((1..=5).all(|failures| delays.after(failures) < Duration::from_secs(1)));
+            assert!((6..100).all(|failures| delays.after(failures) <= Duration::from_secs(5)));
+        }
     }
 
     #[test]

@@ -256,6 +256,14 @@ pub fn unblock_signals() {
     let _ = pthread_sigmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
 }
 
+/// From now on this thread's process gets the signal `end` when the thread that started it ends.
+///
+/// # Errors
+/// Those of `prctl(2)`.
+pub fn follow_parent(end: Signal) -> io::Result<()> {
+    Ok(nix::sys::prctl::set_pdeathsig(end)?)
+}
+
 /// Permanently becomes another user; to be called while there is one thread. Permitted capabilities stay permitted, but
 /// none remains effective. The parent-death signal is requested again, because the kernel clears it here.
 ///
@@ -264,19 +272,27 @@ pub fn unblock_signals() {
 pub fn become_user(uid: u32, gid: u32) -> io::Result<()> {
     use nix::unistd::{Gid, Uid, getppid, setgroups, setresgid, setresuid};
     let parent = getppid();
+    let end = nix::sys::prctl::get_pdeathsig()?;
     let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
     nix::sys::prctl::set_keepcaps(true)?;
     setgroups(&[])?;
     setresgid(gid, gid, gid)?;
     setresuid(uid, uid, uid)?;
     nix::sys::prctl::set_keepcaps(false)?;
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+    nix::sys::prctl::set_pdeathsig(end)?;
     if getppid() == parent { Ok(()) } else { Err(Errno::ESRCH.into()) }
 }
 
 /// Prevents other processes of the same user from inspecting this one, and core files.
 pub fn hide() {
     let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Kills a process that is not a child of this one, if `is_it` confirms that its process id is still its own. Whether
+/// it was killed.
+pub fn kill_stranger(pid: u32, is_it: impl FnOnce() -> bool) -> bool {
+    let held = i32::try_from(pid).map_err(io::Error::other).and_then(descriptor_of_process);
+    held.is_ok_and(|fd| is_it() && send_signal(fd.as_fd(), Signal::SIGKILL, 0).is_ok())
 }
 
 /// User id and group id of this process.

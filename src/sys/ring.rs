@@ -81,12 +81,6 @@ impl<T: Send> Producer<T> {
         let head = self.shared.head.load(Ordering::Acquire);
         self.shared.slots.len().saturating_sub(self.tail.wrapping_sub(head))
     }
-
-    /// Whether the other end is gone.
-    #[must_use]
-    pub fn is_closed(&self) -> bool {
-        Arc::strong_count(&self.shared) == 1
-    }
 }
 
 /// The receiving end.

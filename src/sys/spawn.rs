@@ -49,11 +49,11 @@ pub struct Account<'a> {
 }
 
 /// Starts this very program again with the arguments given, and `control` as its descriptor 3. The child gets
-/// SIGTERM when the calling thread ends.
+/// the signal `end` when the calling thread ends.
 ///
 /// # Errors
 /// Those of `fork(2)` and `execve(2)`.
-pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Process> {
+pub fn role(title: &str, arguments: &[&str], control: Channel, end: Signal) -> io::Result<Process> {
     let mut command = Command::new("/proc/self/exe");
     command.arg0(title).args(arguments).stdin(Stdio::null());
     for name in NOT_INHERITED.iter().skip(3) {
@@ -63,7 +63,7 @@ pub fn role(title: &str, arguments: &[&str], control: Channel) -> io::Result<Pro
     // SAFETY: the closure only makes system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
-            follow(parent)?;
+            follow(parent, end)?;
             default_signals();
             keep_descriptors();
             if fd == CONTROL_FD {
@@ -233,7 +233,7 @@ impl Image {
                 }
             }
             // After the change of user, which clears it.
-            follow(parent)
+            follow(parent, Signal::SIGTERM)
         })();
         if let Err(e) = prepared {
             return e.raw_os_error().unwrap_or(libc::EIO);
@@ -311,9 +311,9 @@ fn start(mut command: Command) -> io::Result<Process> {
     }
 }
 
-/// In the child: ends with the thread that started it.
-fn follow(parent: Pid) -> io::Result<()> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+/// In the child: gets the signal `end` when the thread that started it ends.
+fn follow(parent: Pid, end: Signal) -> io::Result<()> {
+    nix::sys::prctl::set_pdeathsig(end)?;
     // It may have ended before the line above.
     if nix::unistd::getppid() == parent {
         Ok(())

@@ -31,7 +31,7 @@ impl Engine {
         let id = vrid.and_then(|vrid| self.addressee(rx.interface, vrid, &packet));
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            if self.config.log_unknown_vrids && self.unknown_lines.take(moment.now) {
+            if self.config.log_unknown_vrids && self.admits_unknown_vrid(moment.now) {
                 let vrid = accept::vrid(packet.payload).unwrap_or_default();
                 let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
                 tracing::info!(target: PEER, "Unknown VRID({vrid}) received on interface({name}). ignoring...");
@@ -215,11 +215,15 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return };
         match step {
             Step::TakeOverSoon => {
-                say!(debug, *instance, "Backup received priority 0 advertisement");
                 // A takeover that was due sooner stays so: a flood of farewells must not postpone it.
                 let soon = moment.now + instance.skew();
                 if let Machine::Backup { master_down } = instance.machine() {
                     self.rearm(id, master_down.min(soon));
+                }
+                if self.admits(id, Reason::Farewell, moment.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(debug, *instance, "Backup received priority 0 advertisement");
                 }
             }
             Step::Follow => self.follow_master(moment, id, heard),
@@ -237,7 +241,11 @@ impl Engine {
                 }
             }
             Step::Assert => {
-                peer!(debug, *instance, "Master received priority 0 message");
+                if self.admits(id, Reason::Farewell, moment.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(debug, *instance, "Master received priority 0 message");
+                }
                 self.correct(moment, id, false);
             }
             Step::Echo => {
@@ -259,8 +267,8 @@ impl Engine {
     }
 
     fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
-        let now = moment.now;
-        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now)) {
+        let (now, time) = (moment.now, self.time_of_day(moment.now));
+        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now, time)) {
             moment.out.push(Action::Report);
         }
     }
@@ -495,7 +503,7 @@ fn signature(
     out: &mut Actions,
 ) -> Signature {
     if instance.config.ah_key().is_some() {
-        let (number, report) = instance.sequences.next_ah(now);
+        let (number, report) = instance.sequences.next_ah(now, time);
         if report {
             out.push(Action::Report);
         }

@@ -10,7 +10,7 @@ use crate::status::vrrp::AhSummary;
 
 /// Highest AH sequence number, as in keepalived; a new mastership starts over.
 const LAST: u32 = u32::MAX - 2;
-/// AH numbers by the time of day begin with 2020, in seconds since 1970, and advance by this many a second: twice as
+/// AH numbers by the time of day begin in 2020, here in seconds since 1970, and advance by this many a second: twice as
 /// fast as a master, so that those used for additional adverts are soon made up for.
 const EPOCH: u64 = 1_577_836_800;
 const RATE: u32 = 2;
@@ -66,16 +66,22 @@ impl Sequences {
 
     /// The AH numbers that the next process of this role has to know.
     #[must_use]
-    pub const fn report(&self, now: Instant) -> AhSummary {
-        AhSummary { last: self.ah, used: self.used, at: now }
+    pub fn report(&self, now: Instant, time: WallTime) -> AhSummary {
+        AhSummary { last: self.ah, used: self.used.max(self.ah).max(by_clock(time)), at: now }
     }
 
-    /// The number of the next AH advert, and whether it should be reported to the next process of this role.
-    pub fn next_ah(&mut self, now: Instant) -> (u32, bool) {
+    /// The number of the next AH advert, and whether it should be reported to the next process of this role. It is the
+    /// one that belongs to the time of day, or the one after all that were used: others keep the last number and do not
+    /// know that this router was restarted, was another virtual router meanwhile, or was cut off from the master that
+    /// they have heard.
+    //= rfc2402 3.3.2: the sender increments the Sequence Number for this SA
+    // departs: by more than one, as the time of day does. A receiver accepts every higher number (3.4.3). If the clock
+    // is not set, the numbers begin with 1.
+    pub fn next_ah(&mut self, now: Instant, time: WallTime) -> (u32, bool) {
         let last = self.ah.max(self.used.min(LAST + 1));
-        let number = if last > LAST { last } else { last + 1 };
+        let number = if last > LAST { last } else { (last + 1).max(by_clock(time)) };
         self.exhausted |= last > LAST;
-        let report = self.advance(number, now);
+        let report = self.advance(number, now, time);
         self.own = true;
         (number, report)
     }
@@ -89,14 +95,15 @@ impl Sequences {
     }
 
     /// Notes the number of a valid AH advert; true if it should be reported to the next process of this role.
-    pub fn note_ah(&mut self, number: u32, now: Instant) -> bool {
+    pub fn note_ah(&mut self, number: u32, now: Instant, time: WallTime) -> bool {
         self.own = false;
-        self.advance(number, now)
+        self.advance(number, now, time)
     }
 
-    /// A report accounts for [`RATE`] numbers a second after it; if more are used, another one is needed.
-    fn advance(&mut self, number: u32, now: Instant) -> bool {
-        let count = number.saturating_sub(self.ah).min(SLACK);
+    /// A report accounts for the numbers by the time of day and [`RATE`] others a second after it; if more are used,
+    /// another one is needed.
+    fn advance(&mut self, number: u32, now: Instant, time: WallTime) -> bool {
+        let count = number.saturating_sub(self.ah.max(by_clock(time))).min(SLACK);
         self.ah = number;
         let report = !(0..count).all(|_| self.pace.take(now));
         if report {
@@ -111,22 +118,14 @@ impl Sequences {
         let seconds = u32::try_from(now.since(told.at).as_secs()).unwrap_or(u32::MAX);
         let since = seconds.saturating_mul(RATE).saturating_add(SLACK);
         (self.ah, self.own) = (told.last, false);
-        self.used = told.used.max(told.last.saturating_add(since));
+        self.used = told.used.max(told.last).saturating_add(since);
     }
 
-    /// A new mastership begins: after a restart, or after a time as another virtual router, it is not known which AH
-    /// numbers others have seen.
-    //= rfc2402 3.3.2: The sender's counter is initialized to 0 when an SA is established
-    // departs: others, which keep the last number, would refuse the adverts of a router that starts again until they
-    // have taken over from it. As for trailers, the time of day determines the first number, if it is higher; a
-    // receiver accepts every higher one (3.4.3). With the clock not set the numbers begin with 1.
-    pub fn begin(&mut self, now: WallTime) {
-        if core::mem::take(&mut self.exhausted) {
-            (self.ah, self.used) = (0, 0);
+    /// A new mastership begins.
+    pub const fn renew(&mut self) {
+        if self.exhausted {
+            (self.ah, self.used, self.exhausted) = (0, 0, false);
         }
-        let time = now.secs.saturating_sub(EPOCH).saturating_mul(u64::from(RATE));
-        let time = time.saturating_add(u64::from(now.nanos >= 500_000_000));
-        self.used = self.used.max(u32::try_from(time).unwrap_or(MOST).min(MOST));
     }
 
     /// The sequence of the next trailer: the time, or one more than the last one if the clock has not advanced.
@@ -182,6 +181,13 @@ impl Sequences {
     }
 }
 
+/// The AH number that belongs to a time of day.
+fn by_clock(time: WallTime) -> u32 {
+    let halves = time.secs.saturating_sub(EPOCH).saturating_mul(u64::from(RATE));
+    let halves = halves.saturating_add(u64::from(time.nanos >= 500_000_000));
+    u32::try_from(halves).unwrap_or(MOST).min(MOST)
+}
+
 fn full() -> Limit {
     Limit::new(BURST, Duration::from_secs(1) / RATE)
 }
@@ -223,7 +229,7 @@ mod tests {
     }
 
     fn next(sequences: &mut Sequences) -> u32 {
-        sequences.next_ah(Instant::ZERO).0
+        sequences.next_ah(Instant::ZERO, WallTime::default()).0
     }
 
     #[test]
@@ -281,59 +287,67 @@ mod tests {
         let mut sequences = Sequences { ah: u32::MAX - 3, ..Sequences::default() };
         let numbers: Vec<u32> = (0..4).map(|_| next(&mut sequences)).collect();
         assert_eq!(numbers, [u32::MAX - 2, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
-        sequences.begin(WallTime::default());
+        sequences.renew();
         assert_eq!(next(&mut sequences), 1);
-        sequences.begin(WallTime::default());
+        sequences.renew();
         assert_eq!(next(&mut sequences), 2);
     }
 
     #[test]
-    fn ah_numbers_begin_with_the_time_of_day_where_that_is_higher() {
-        let begin = |sequences: &mut Sequences, secs, nanos| {
-            sequences.begin(WallTime { secs, nanos });
-            next(sequences)
-        };
+    fn ah_numbers_follow_the_time_of_day_where_that_is_higher() {
         let mut sequences = Sequences::default();
-        assert_eq!(begin(&mut sequences, EPOCH - 1, 0), 1);
-        assert_eq!(begin(&mut sequences, EPOCH + 500, 0), 1001);
-        assert_eq!(begin(&mut sequences, EPOCH + 499, 0), 1002);
-        assert_eq!(begin(&mut sequences, EPOCH + 501, 500_000_000), 1004);
+        let times =
+            [(EPOCH - 1, 0), (EPOCH + 500, 0), (EPOCH + 499, 0), (EPOCH + 501, 500_000_000)];
+        let numbers =
+            times.map(|(secs, nanos)| sequences.next_ah(Instant::ZERO, WallTime { secs, nanos }).0);
+        assert_eq!(numbers, [1, 1000, 1001, 1003]);
         // Centuries later there is still room.
-        for late in [1 << 33, u64::MAX] {
-            let number = begin(&mut Sequences::default(), late, 0);
-            assert_eq!(number, MOST + 1);
+        for secs in [1 << 33, u64::MAX] {
+            let late = WallTime { secs, nanos: 999_999_999 };
+            assert_eq!(Sequences::default().next_ah(Instant::ZERO, late).0, MOST);
         }
+    }
+
+    /// Sends `rate` adverts every `interval` seconds and replaces the process after each; returns how often it reports.
+    fn reports(clock: u64, interval: u64, rate: u32) -> u32 {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let time = |seconds: u64| WallTime { secs: clock + seconds, nanos: 0 };
+        let mut sequences = Sequences::default();
+        let (mut told, mut reports) = (sequences.report(at(0), time(0)), 0);
+        for second in (1..=600).step_by(usize::try_from(interval).unwrap()) {
+            for _ in 0..rate {
+                let (number, report) = sequences.next_ah(at(second), time(second));
+                let mut next_one = Sequences::default();
+                next_one.resume(told, at(second));
+                // The clock may have been set back meanwhile.
+                assert!(next_one.clone().next_ah(at(second), time(second)).0 > number);
+                assert!(next_one.next_ah(at(second), time(0)).0 > number);
+                if report {
+                    (told, reports) = (sequences.report(at(second), time(second)), reports + 1);
+                }
+            }
+        }
+        reports
     }
 
     #[test]
     fn what_is_not_reported_is_skipped_by_the_next_process() {
-        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
-        let mut sequences = Sequences::default();
-        // One a second needs no report, ten a second do.
-        assert!((1..=1_000).all(|second| !sequences.next_ah(at(second)).1));
-        let (mut told, mut reports) = (sequences.report(at(1_000)), 0);
-        for second in 1_001..=1_060 {
-            for _ in 0..10 {
-                let (number, report) = sequences.next_ah(at(second));
-                let mut next_one = Sequences::default();
-                next_one.resume(told, at(second));
-                assert!(next(&mut next_one) > number);
-                if report {
-                    (told, reports) = (sequences.report(at(second)), reports + 1);
-                }
-            }
+        for clock in [0, EPOCH + 1_000_000] {
+            assert_eq!([reports(clock, 1, 1), reports(clock, 40, 1)], [0, 0]);
+            let many = reports(clock, 1, 10);
+            assert!(many > 50 && many < 600, "{many}");
         }
-        assert!(reports > 5 && reports < 60, "{reports}");
-        // It accepts the adverts of a master that continued earlier, and the process after it does as well.
-        let last = told.last;
-        let mut next_one = Sequences::default();
-        next_one.resume(told, at(1_070));
-        assert!(next_one.is_old_ah(last) && !next_one.is_old_ah(last + 1));
-        assert!(!next_one.note_ah(last + 1, at(1_070)));
+        // A process accepts the adverts of a master that continued earlier, and the one after it does as well.
+        let none = WallTime::default();
+        let told = AhSummary { last: 7, used: 7, at: Instant::ZERO };
+        let now = Instant::from_nanos(10_000_000_000);
+        let mut second = Sequences::default();
+        second.resume(told, now);
+        assert!(second.is_old_ah(7) && !second.is_old_ah(8));
+        assert!(!second.note_ah(8, now, none));
         let mut third = Sequences::default();
-        third.resume(next_one.report(at(1_070)), at(1_070));
-        assert!(!third.is_old_ah(last + 2));
-        assert!(next(&mut third) > last + 20);
+        third.resume(second.report(now, none), now);
+        assert!(!third.is_old_ah(9) && next(&mut third) > 27);
     }
 
     #[test]
@@ -345,9 +359,10 @@ mod tests {
             [number - 1, number, number + 1].map(|n| sequences.is_old_ah(n)),
             [true, false, false]
         );
-        sequences.note_ah(number, Instant::ZERO);
+        sequences.note_ah(number, Instant::ZERO, WallTime::default());
         assert!(sequences.is_old_ah(number));
-        sequences.resume(sequences.report(Instant::ZERO), Instant::ZERO);
+        let told = sequences.report(Instant::ZERO, WallTime::default());
+        sequences.resume(told, Instant::ZERO);
         assert!(sequences.is_old_ah(number) && !sequences.is_old_ah(number + 1));
     }
 

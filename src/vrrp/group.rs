@@ -236,7 +236,9 @@ impl Engine {
         self.walk(moment);
     }
 
-    fn follow(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
+    /// Applies `input` to this instance alone: the only caller of [`Engine::enter`], so that no state is entered that the
+    /// transition table does not give.
+    pub(super) fn follow(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         if let Step::Enter(to) = fsm::step(state, input) {
             if input == Input::Unfit {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::auth::Sequences;
 use super::event::InstanceId;
+use super::fsm::Input;
 use super::group::{Group, GroupId, Tally};
 use super::instance::{Instance, Machine, say};
 use super::job::{Job, Progress};
@@ -346,7 +347,7 @@ impl Engine {
                 new.interface
             );
         }
-        self.enter(moment, id, State::Init);
+        self.follow(moment, id, Input::Shutdown);
         if let Some(instance) = self.instance_mut(id) {
             instance.was_master = false;
             instance.sequences = Sequences::default();
@@ -502,7 +503,7 @@ impl Engine {
     fn remove(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
-        self.enter(moment, id, State::Init);
+        self.follow(moment, id, Input::Shutdown);
         // An instance that never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         let settings = Arc::clone(&self.config);

@@ -152,6 +152,8 @@ fn messages() -> Vec<Seed> {
         id: Some("node1".into()),
         all_checks: false,
         dump: false,
+        ahead: false,
+        number: 7,
         known: Some(["E0101 vrrp_instance priorty".to_owned()].into()),
         check: Some(b"/tmp/check.log".as_slice().into()),
     };

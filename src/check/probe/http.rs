@@ -144,6 +144,8 @@ pub enum Fault {
         /// `regex_no_match`
         absent: bool,
     },
+    /// `regex` cannot be used, so nothing shows that the page is good.
+    NoPattern,
 }
 
 impl fmt::Display for Fault {
@@ -163,6 +165,7 @@ impl fmt::Display for Fault {
             }
             Self::Pattern { absent: false } => f.write_str("regular expression not found"),
             Self::Pattern { absent: true } => f.write_str("regular expression found"),
+            Self::NoPattern => f.write_str("the regular expression cannot be used"),
         }
     }
 }
@@ -180,7 +183,7 @@ impl Fault {
             Self::NoHeader | Self::LongHeader | Self::LongPage => "Read, no data received from ",
             Self::Malformed(_) | Self::Status(_) => "HTTP status code error to",
             Self::Digest { .. } => "MD5 digest error to",
-            Self::Pattern { .. } => "Regex match failed",
+            Self::Pattern { .. } | Self::NoPattern => "Regex match failed",
         }
     }
 }
@@ -217,7 +220,7 @@ impl Http {
     /// An attempt at a page.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        // A configuration contains only valid patterns.
+        // One that is not valid is reported when the configuration is read; the page fails then.
         let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
         Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
@@ -311,7 +314,8 @@ impl Http {
         }
         if let Some(pattern) = &self.url.pattern {
             let absent = pattern.absent;
-            if self.regex.as_ref().is_none_or(|regex| pattern.is_in(regex, text) == absent) {
+            let regex = self.regex.as_ref().ok_or(Fault::NoPattern)?;
+            if pattern.is_in(regex, text) == absent {
                 return Err(Fault::Pattern { absent });
             }
         }

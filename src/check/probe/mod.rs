@@ -10,6 +10,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
+use super::CheckerSlot;
 use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
@@ -27,7 +28,7 @@ pub mod udp;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProbeId {
     /// The check; stable as long as it exists.
-    pub checker: u32,
+    pub checker: CheckerSlot,
     /// The attempt.
     pub serial: u64,
 }

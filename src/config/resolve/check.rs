@@ -404,6 +404,7 @@ impl Server<'_> {
     }
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
+        cx.again.depends();
         let named = block.track_file.value().map(|n| n.0.clone());
         let known = named.as_ref().and_then(|name| {
             cx.draft.objects.get(&(Kind::File, name.clone())).copied().map(|o| (name.clone(), o))
@@ -431,6 +432,7 @@ impl Server<'_> {
     }
 
     fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Load<'_>) -> Option<Checker> {
+        cx.again.depends();
         let Some(name) = block.name.value() else {
             let message = "BFD_CHECK has no name, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);
@@ -509,6 +511,9 @@ macro_rules! url {
 url!(plain_url, UrlBlock, |_| None);
 url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
 
+/// The consequence of a requirement that cannot be checked.
+const UNCHECKED: &str = "the page fails this check, so its server stays out of service";
+
 /// The regular expression settings of a page's block.
 struct PatternParts {
     text: Option<Box<[u8]>>,
@@ -551,8 +556,8 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
     if let Err(why) = pattern.compile() {
         let message = format!("the regular expression cannot be used: {why}");
         let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
-        cx.report(new.note("the page is checked without it"));
-        return None;
+        cx.report(new.note(UNCHECKED));
     }
+    // A page that cannot be searched fails: it must not count as good without the check.
     Some(Box::new(pattern))
 }

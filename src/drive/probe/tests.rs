@@ -5,6 +5,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::*;
+use crate::check::CheckerSlot;
 use crate::check::probe::{Failure, Step};
 use crate::model::Connection;
 use crate::model::checker::Source;
@@ -17,7 +18,7 @@ fn to(address: SocketAddr) -> Connection {
 }
 
 fn id(serial: u64) -> ProbeId {
-    ProbeId { checker: 0, serial }
+    ProbeId { checker: CheckerSlot(0), serial }
 }
 
 async fn verdict(connection: Connection, closing: Closing) -> Verdict {

@@ -44,8 +44,8 @@ impl PidFiles {
             Self { supervisor, vrrp: None, checker: None, socket: None, processes: None };
         // No daemon runs: a process that still holds these is about to end.
         let mut others = || {
-            this.vrrp = Some(PidFile::lock_patiently(&vrrp, LEFTOVERS)?);
-            this.checker = Some(PidFile::lock_patiently(&checker, LEFTOVERS)?);
+            this.vrrp = Some(PidFile::lock_from_orphan(&vrrp, LEFTOVERS)?);
+            this.checker = Some(PidFile::lock_from_orphan(&checker, LEFTOVERS)?);
             Ok(())
         };
         match others() {

@@ -24,23 +24,32 @@ impl Supervisor {
             return;
         }
         self.start(role);
-        let (configuration, apply) = match (&self.current, &self.reload) {
-            (Some(current), _) => (current, true),
-            // The daemon is still starting.
-            (None, Reload::Preparing { candidate, .. }) => (&**candidate, false),
-            _ => return,
+        let candidate = match &self.reload {
+            Reload::Preparing { candidate, waiting, .. } if waiting.contains(&role) => {
+                Some(&**candidate)
+            }
+            _ => None,
         };
-        let generation = configuration.generation;
-        match configuration.parts.of(role) {
-            Ok(part) => {
-                if let Some(child) = self.child(role) {
-                    child.tell(&ToRole::Prepare { generation }, vec![part]);
+        // At the start there is only the first one, which is not yet to be applied. During a reload the process resumes
+        // its work, and decodes the next one as well.
+        let mut orders = Vec::new();
+        for (configuration, apply) in [(self.current.as_ref(), true), (candidate, false)] {
+            let Some(configuration) = configuration else { continue };
+            let generation = configuration.generation;
+            match configuration.parts.of(role) {
+                Ok(part) => {
+                    orders.push((ToRole::Prepare { generation }, vec![part]));
                     if apply {
-                        child.tell(&ToRole::Apply { generation }, Vec::new());
+                        orders.push((ToRole::Apply { generation }, Vec::new()));
                     }
                 }
+                Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
             }
-            Err(e) => tracing::error!("cannot pass the configuration to {role}: {e}"),
+        }
+        if let Some(child) = self.child(role) {
+            for (order, fds) in orders {
+                child.tell(&order, fds);
+            }
         }
     }
 

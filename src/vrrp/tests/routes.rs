@@ -110,6 +110,26 @@ fn a_reload_touches_only_the_routes_that_change() {
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
 }
 
+/// The kernel changes the first route of a slot, whichever is meant.
+#[test]
+fn a_route_is_changed_in_place_if_it_is_the_only_one_of_its_slot() {
+    for others in [0, 1, 2] {
+        let mut config = config(200);
+        for last in 0..others {
+            routes(&mut config).push(route("0.0.0.0/0", [10, 0, 2, 3 + last]));
+        }
+        let mut host = Host::new(config.clone());
+        host.pass(10 * SECOND);
+        host.look();
+        routes(&mut config)[1].scope = 253;
+        host.event(Event::Reload(Arc::new(config)));
+        assert_eq!(host.ops(), [format!("={DEFAULT}")]);
+        let verb = &host.apply().1[0].verb;
+        let in_place = matches!(verb, Verb::Replace { in_place: true, .. });
+        assert_eq!(in_place, others == 0, "{others} others: {verb:?}");
+    }
+}
+
 #[test]
 fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
     let mut host = master();
@@ -135,8 +155,8 @@ fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
     assert!(host.engine.view(host.now).instances[0].objects_missing.is_empty());
 }
 
-#[test]
-fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
+/// A master whose interface went down: the kernel may have dropped its two routes, and refuses them with this error.
+fn with_routes_in_doubt(errno: i32) -> Host {
     let mut config = config(200);
     config.instances[0].dont_track_primary = true;
     let mut host = Host::new(config);
@@ -147,8 +167,14 @@ fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
     let (token, ops) = host.apply();
     assert_eq!(ops.len(), 2, "both routes are in doubt");
     for item in 0..2 {
-        host.event(Event::Applied { token, item, outcome: Outcome::Refused(100) });
+        host.event(Event::Applied { token, item, outcome: Outcome::Refused(errno) });
     }
+    host
+}
+
+#[test]
+fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
+    let mut host = with_routes_in_doubt(100);
     // Up again: at once, not when the next attempt is due.
     host.look();
     host.event(Event::Link(link(ETH, "enp0s8", true)));
@@ -157,19 +183,8 @@ fn what_the_kernel_may_have_dropped_with_a_link_is_asked_for_again() {
 
 #[test]
 fn a_route_in_doubt_that_is_refused_is_removed_at_the_end_all_the_same() {
-    let mut config = config(200);
-    config.instances[0].dont_track_primary = true;
-    let mut host = Host::new(config);
-    host.pass(10 * SECOND);
-    host.look();
-    host.obedient = false;
-    host.event(Event::Link(link(ETH, "enp0s8", false)));
-    let (token, ops) = host.apply();
-    assert_eq!(ops.len(), 2, "both routes are in doubt");
-    for item in 0..2 {
-        // The kernel checks whether a gateway is reachable before whether the route exists.
-        host.event(Event::Applied { token, item, outcome: Outcome::Refused(101) });
-    }
+    // The kernel checks whether a gateway is reachable before whether the route exists.
+    let mut host = with_routes_in_doubt(101);
     let missing = host.engine.view(host.now).instances[0].objects_missing.len();
     assert_eq!(missing, 2, "the status names them");
     host.look();

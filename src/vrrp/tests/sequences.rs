@@ -119,8 +119,6 @@ fn a_daemon_that_starts_again_sends_numbers_that_are_new_to_others() {
     next.pass(4 * SECOND);
     let first = numbers(&next)[0];
     assert!(first > last && first < last + 1000, "{first} after {last}");
-    // They continue without a gap.
-    assert!(numbers(&next).windows(2).all(|two| two[1] == two[0] + 1));
 }
 
 #[test]

@@ -243,6 +243,27 @@ fn a_pattern_is_in_the_page_or_must_not_be() {
 }
 
 #[test]
+fn a_pattern_that_cannot_be_used_makes_every_page_bad() {
+    use crate::model::checker::Pattern;
+    let page = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nready";
+    for absent in [false, true] {
+        let pattern = Pattern {
+            text: b"(?=ready)".as_slice().into(),
+            options: Vec::new(),
+            absent,
+            min_offset: 0,
+            max_offset: None,
+        };
+        let url = Url { pattern: Some(Box::new(pattern)), ..url() };
+        let why = "the regular expression cannot be used from url(/a)";
+        assert_eq!(verdict(&url, page, false), why, "{absent}");
+    }
+    let failure = Failure::Page { path: "/a".into(), fault: Fault::NoPattern };
+    let line = attempt_line(&check("10.0.0.71:80"), "[10.0.0.71]:tcp:80", &failure);
+    assert_eq!(line, "Regex match failed server [10.0.0.71]:tcp:80.");
+}
+
+#[test]
 fn a_page_without_end_is_searched_up_to_a_limit_and_kept_no_longer() {
     use crate::model::checker::Pattern;
     let pattern = Pattern {

@@ -11,6 +11,7 @@ use openssl::ssl::{ErrorCode, NameType, Ssl, SslContext, SslContextBuilder, SslV
 use openssl::x509::X509;
 
 use super::*;
+use crate::check::CheckerSlot;
 use crate::check::probe::http::Page;
 use crate::check::probe::{Closing, ProbeId, Request};
 use crate::drive::probe::Probes;
@@ -79,7 +80,7 @@ fn fetched(to: SocketAddr, tls: Tls, timeout: Duration) -> String {
     let page = Page { connection, tls: Some(tls), question, url };
     testing::run(async {
         let mut probes = Probes::new();
-        let id = ProbeId { checker: 0, serial: 1 };
+        let id = ProbeId { checker: CheckerSlot(0), serial: 1 };
         probes.start(id, Request::Http(Box::new(page)), Closing::Orderly);
         let (_, verdict) = tokio::time::timeout(LIMIT, probes.next()).await.expect("a verdict");
         verdict.to_string()

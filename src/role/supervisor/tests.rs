@@ -1,0 +1,267 @@
+//! What becomes of a reload whose roles are late, or end.
+
+use std::fs::File;
+use std::path::PathBuf;
+
+use nix::sys::signal::Signal;
+
+use super::*;
+use crate::ipc::Peer;
+use crate::sys::channel::Channel;
+use crate::sys::process::Process;
+use crate::sys::spawn;
+use crate::sys::testing;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The other end of a role's channel.
+type Far = Peer<FromRole, ToRole>;
+
+/// A supervisor whose files are in a directory of its own.
+struct Lab {
+    supervisor: Supervisor,
+    _folder: tempfile::TempDir,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| Some(PathBuf::from(folder.path()).join(name));
+        let options = Options {
+            no_syslog: true,
+            pid_files: crate::cli::args::PidFiles {
+                supervisor: file("supervisor"),
+                vrrp: file("vrrp"),
+                checker: file("checker"),
+            },
+            ..Options::default()
+        };
+        let place = Place::default();
+        let files = PidFiles::lock(&options, &place).unwrap();
+        let supervisor = Supervisor::new(options, &place, files).unwrap();
+        Self { supervisor, _folder: folder }
+    }
+
+    /// Runs this program as the process of a role.
+    fn run(&mut self, role: RoleName, words: &[&str]) -> Far {
+        let words: Vec<Box<[u8]>> = words.iter().map(|word| word.as_bytes().into()).collect();
+        let process: Process = spawn::program(&words, false, None).unwrap().process;
+        let (near, far) = Channel::pair().unwrap();
+        self.supervisor.child(role).unwrap().take_up(Ok((process, near))).unwrap();
+        Peer::new(far).unwrap()
+    }
+
+    /// A configuration is in force.
+    fn is_in_force(&mut self, generation: u32) {
+        self.supervisor.generation = generation;
+        self.supervisor.current = Some(configuration(generation));
+        for role in [RoleName::Vrrp, RoleName::Checker] {
+            self.supervisor.child(role).unwrap().wanted = true;
+        }
+    }
+
+    /// These roles have been asked to decode the next configuration.
+    fn prepares(&mut self, waiting: &[RoleName]) {
+        self.supervisor.generation += 1;
+        self.supervisor.reload = Reload::Preparing {
+            candidate: Box::new(configuration(self.supervisor.generation)),
+            waiting: waiting.iter().copied().collect(),
+            new: BTreeSet::new(),
+            until: Time::now(),
+        };
+        for role in waiting {
+            self.supervisor.child(*role).unwrap().owes_an_answer();
+        }
+    }
+
+    /// The roles waited for, and for how long; none if the reload is over.
+    fn waits(&self) -> Option<(Vec<RoleName>, Duration)> {
+        match &self.supervisor.reload {
+            Reload::Preparing { waiting, until, .. } | Reload::Applying { waiting, until, .. } => {
+                Some((waiting.iter().copied().collect(), until.duration_since(Time::now())))
+            }
+            Reload::Idle | Reload::Loading(..) => None,
+        }
+    }
+
+    fn refused(&self) -> Option<&str> {
+        self.supervisor.last_reload.as_ref().and_then(|last| last.refused.as_deref())
+    }
+
+    /// Waits until the process of a role has used some processor time, in ticks of 10 ms.
+    async fn worked(&self, role: RoleName) {
+        let child = self.supervisor.children.iter().find(|c| c.role == role).unwrap();
+        let before = child.effort().unwrap().ticks;
+        let more = async {
+            while child.effort().unwrap().ticks <= before {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, more).await.unwrap();
+    }
+
+    /// Ends the process of a role; returns how it ended.
+    async fn end(&mut self, role: RoleName) -> Ended {
+        let child = self.supervisor.child(role).unwrap();
+        child.kill();
+        loop {
+            let next = tokio::time::timeout(PATIENCE, child.next()).await;
+            if let Happened::Ended(ended) = next.unwrap() {
+                return ended;
+            }
+        }
+    }
+}
+
+fn configuration(generation: u32) -> InForce {
+    let needs = Needs { vrrp: true, checker: true, ..Needs::default() };
+    let report = LoadReport {
+        usable: true,
+        errors: 0,
+        first_error: None,
+        mistakes: BTreeSet::new(),
+        asked: 1,
+        instances: 1,
+        senders: 0,
+        advert_interval: None,
+        exit_status: 0,
+        first: None,
+        global: crate::model::global::Global::default(),
+        needs,
+        memory: 0,
+        number: 0,
+        base: None,
+    };
+    let part = || File::open("/dev/null").unwrap().into();
+    let parts = Parts::new(part(), part(), part());
+    InForce { generation, read: clock::now(), report: Box::new(report), parts }
+}
+
+/// Works for ever.
+const BUSY: &[&str] = &["/bin/sh", "-c", "while :; do :; done"];
+/// Waits for ever.
+const IDLE: &[&str] = &["/bin/sleep", "600"];
+
+/// The messages that a role gets until there are no more.
+async fn told(far: &mut Far) -> Vec<ToRole> {
+    let mut all = Vec::new();
+    while let Ok(Some((message, _))) =
+        tokio::time::timeout(Duration::from_millis(200), far.next()).await
+    {
+        all.push(message);
+    }
+    all
+}
+
+#[test]
+fn a_reload_waits_for_a_role_that_works() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let _far = lab.run(RoleName::Vrrp, BUSY);
+        lab.is_in_force(1);
+        lab.worked(RoleName::Vrrp).await;
+        lab.prepares(&[RoleName::Vrrp]);
+        for round in 1..=3 {
+            lab.worked(RoleName::Vrrp).await;
+            lab.supervisor.deadline();
+            let (who, left) = lab.waits().unwrap_or_else(|| panic!("round {round}"));
+            assert_eq!(who, [RoleName::Vrrp], "round {round}");
+            assert!(left > PREPARE_LIMIT / 2, "round {round}: {left:?}");
+        }
+        assert!(lab.supervisor.last_reload.is_none());
+        lab.end(RoleName::Vrrp).await;
+    });
+}
+
+#[test]
+fn a_reload_is_refused_because_of_a_role_that_does_nothing() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        // What it did before the reload is no progress.
+        let mut far = lab.run(RoleName::Vrrp, BUSY);
+        let mut other = lab.run(RoleName::Checker, IDLE);
+        lab.is_in_force(1);
+        lab.worked(RoleName::Vrrp).await;
+        lab.supervisor.child(RoleName::Vrrp).unwrap().signal(Signal::SIGSTOP);
+        let stopped = async {
+            let child = lab.supervisor.child(RoleName::Vrrp).unwrap();
+            while child.effort().unwrap().runnable {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, stopped).await.unwrap();
+        lab.prepares(&[RoleName::Vrrp]);
+        lab.supervisor.deadline();
+        assert_eq!(lab.waits(), None);
+        assert_eq!(lab.refused(), Some("vrrp did not answer in time"));
+        // All that decoded it forget it, and the previous one stays in force.
+        for far in [&mut far, &mut other] {
+            assert_eq!(told(far).await, [ToRole::Abandon { generation: 2 }]);
+        }
+        assert_eq!(lab.supervisor.current.as_ref().map(|c| c.generation), Some(1));
+        lab.end(RoleName::Vrrp).await;
+        lab.end(RoleName::Checker).await;
+    });
+}
+
+#[test]
+fn a_start_goes_on_without_a_role_that_does_nothing() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let _far = lab.run(RoleName::Vrrp, IDLE);
+        let _other = lab.run(RoleName::Checker, BUSY);
+        lab.prepares(&[RoleName::Vrrp, RoleName::Checker]);
+        lab.worked(RoleName::Checker).await;
+        // The first check may still see its own start.
+        lab.supervisor.deadline();
+        lab.worked(RoleName::Checker).await;
+        lab.supervisor.deadline();
+        // Only the wedged one is killed; both are waited for, and the daemon does not end.
+        let vrrp = lab.supervisor.child(RoleName::Vrrp).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, vrrp.next()).await.unwrap();
+        assert!(matches!(ended, Happened::Ended(Ended::Failed(End::Signal(9)))), "{ended:?}");
+        assert!(lab.supervisor.child(RoleName::Checker).unwrap().is_running());
+        lab.supervisor.lost(RoleName::Vrrp);
+        let (who, left) = lab.waits().unwrap();
+        assert_eq!(who, [RoleName::Vrrp, RoleName::Checker]);
+        assert!(left > PREPARE_LIMIT / 2, "{left:?}");
+        assert!(lab.supervisor.failed.is_none() && lab.supervisor.last_reload.is_none());
+        lab.end(RoleName::Checker).await;
+    });
+}
+
+#[test]
+fn a_role_that_is_late_to_apply_does_not_hold_up_the_next_reload() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let _far = lab.run(RoleName::Vrrp, IDLE);
+        lab.is_in_force(1);
+        lab.supervisor.child(RoleName::Checker).unwrap().wanted = false;
+        lab.prepares(&[RoleName::Vrrp]);
+        lab.supervisor.ready(RoleName::Vrrp, 2);
+        assert_eq!(lab.waits().map(|(who, _)| who), Some(vec![RoleName::Vrrp]));
+        assert_eq!(lab.supervisor.current.as_ref().map(|c| c.generation), Some(2));
+        lab.supervisor.deadline();
+        assert_eq!(lab.waits(), None);
+        assert_eq!(lab.refused(), None);
+        assert_eq!(lab.supervisor.reloads, 1);
+        // The deadline of nothing is nothing.
+        lab.supervisor.deadline();
+        assert_eq!(lab.supervisor.reloads, 1);
+        lab.end(RoleName::Vrrp).await;
+    });
+}
+
+#[test]
+fn the_end_of_a_role_that_was_to_answer_refuses_the_reload() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let _far = lab.run(RoleName::Vrrp, IDLE);
+        lab.is_in_force(1);
+        lab.prepares(&[RoleName::Vrrp]);
+        let ended = lab.end(RoleName::Vrrp).await;
+        assert!(lab.supervisor.ended(RoleName::Vrrp, ended).is_none());
+        assert_eq!(lab.waits(), None);
+        assert_eq!(lab.refused(), Some("the vrrp process ended"));
+    });
+}
