@@ -393,6 +393,12 @@ impl Kernel {
         core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
+    /// Another program removes all routes.
+    pub fn flush_routes(&mut self) {
+        let gone = core::mem::take(&mut self.routes);
+        self.events.extend(gone.iter().map(|r| r.change(ChangeKind::Gone, false)));
+    }
+
     /// Joins a group. Returns whether the link exists.
     pub fn join(&mut self, link: IfIndex, group: IpAddr) -> bool {
         let there = self.link_at(link).is_some();

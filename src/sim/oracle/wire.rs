@@ -217,8 +217,9 @@ impl World {
         }
         if farewell {
             // A router that becomes another one in a reload may continue at once: no interval separates the two.
+            let now = self.now();
             if let Some(router) = self.oracle.routers.get_mut(&(id, wire)) {
-                router.forgive();
+                router.forgive(now);
             }
             return;
         }
