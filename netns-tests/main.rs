@@ -35,6 +35,7 @@ mod place;
 mod privilege;
 mod probe;
 mod process;
+mod reader;
 mod reload;
 mod route;
 mod rule;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         place::CASES,
         probe::CASES,
         process::CASES,
+        reader::CASES,
         attack::CASES,
         privilege::CASES,
         privilege::guest::CASES,

@@ -125,7 +125,7 @@ fn verdict(number: u8) -> Verdict {
 /// One of a few configurations with something of everything.
 fn configuration(number: u8, more: u8) -> Lvs {
     let mut lvs = sample::balanced();
-    let mut service = lvs.services.remove(0);
+    let mut service = lvs.services.remove(0).into_inner();
     service.quorum = 1 + u32::from(number & 1);
     service.hysteresis = u32::from(number & 1);
     service.omega = number & 2 != 0;
@@ -151,9 +151,9 @@ fn configuration(number: u8, more: u8) -> Lvs {
     let family = evervip::base::Family::V4;
     other.key = ServiceKey::Mark { mark: 1 + u32::from(number & 1), family };
     lvs.services = match number >> 6 {
-        0 => vec![service],
-        1 => vec![service, other],
-        2 => vec![other, service],
+        0 => vec![service.into()],
+        1 => vec![service.into(), other.into()],
+        2 => vec![other.into(), service.into()],
         _ => Vec::new(),
     };
     lvs.flush = more & 64 != 0;

@@ -301,7 +301,8 @@ impl Engine {
 
     /// The configuration of a service; none for one that only has to be removed from the kernel.
     fn config_of<'c>(&self, config: &'c Lvs, slot: ServiceSlot) -> Option<&'c model::Service> {
-        config.services.get(self.service(slot)?.position?.index())
+        let position = self.service(slot)?.position?;
+        config.services.get(position.index()).map(|service| &**service)
     }
 
     /// Begins a step of a service.

@@ -65,6 +65,8 @@ impl Engine {
             say!(error, id, "{line}");
         }
         if stopping {
+            // An operation from before the stop must not keep the rest from being removed.
+            front.refused = None;
             // No more retries: it stays, and is recorded for the next process.
             match op {
                 Op::DeleteService { service } => {

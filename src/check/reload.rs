@@ -41,7 +41,7 @@ impl Engine {
                     let Some(service) = self.service_mut(slot) else { continue };
                     let was = service.position.replace(position);
                     let was = was.and_then(|was| old.services.get(was.index()));
-                    if let Some(was) = was.filter(|was| *was != model) {
+                    if let Some(was) = was.filter(|was| **was != *model) {
                         if was.keys() != model.keys() {
                             self.update_fronts(slot, was, model);
                         }

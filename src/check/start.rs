@@ -62,7 +62,7 @@ impl Engine {
 
     /// Requests what the kernel holds of our services.
     pub(super) fn read_table(&mut self, moment: &mut Moment<'_>) {
-        let keys = self.config.services.iter().flat_map(model::Service::keys).copied();
+        let keys = self.config.services.iter().flat_map(|service| service.keys()).copied();
         let asked: BTreeSet<ServiceKey> = keys.chain(self.owned.iter().copied()).collect();
         let asked: Arc<[ServiceKey]> = asked.into_iter().collect();
         self.phase = Phase::Reading { asked: Arc::clone(&asked), outdated: false };
@@ -247,7 +247,7 @@ impl Engine {
     /// written to a file, and a reload should cost what it changes.
     pub(super) fn own(&mut self, moment: &mut Moment<'_>, before: Option<&Lvs>) {
         fn keys(config: &Lvs) -> impl Iterator<Item = ServiceKey> {
-            config.services.iter().flat_map(model::Service::keys).copied()
+            config.services.iter().flat_map(|service| service.keys()).copied()
         }
         let is_leaving = !self.leaving.is_empty();
         let was_leaving = core::mem::replace(&mut self.owned_leaving, is_leaving);

@@ -58,7 +58,7 @@ fn config() -> Arc<Lvs> {
         servers: vec![server(n)],
         extras: None,
     };
-    Arc::new(Lvs { services: vec![service(1), service(2)], ..Lvs::default() })
+    Arc::new(Lvs { services: vec![service(1).into(), service(2).into()], ..Lvs::default() })
 }
 
 /// The engine with a kernel that accepts everything and servers that refuse every connection.

@@ -9,6 +9,7 @@ use super::checks::Checks;
 use super::codes;
 use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity};
 use super::document::Document;
+use super::earlier::Again;
 use super::host::{Host, Interface};
 use super::keyword::{Keyword, Table};
 use super::mistake::Position;
@@ -133,6 +134,8 @@ pub(crate) struct Cx<'a> {
     pub given: Given,
     /// The parsed statements.
     pub document: Document,
+    /// Results of an earlier read.
+    pub again: Again,
     /// Files read so far, by normalised path: each is read once.
     texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, String>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
@@ -183,6 +186,7 @@ impl<'a> Cx<'a> {
             vocabulary,
             given: Given::default(),
             document: Document::default(),
+            again: Again::default(),
             texts: IndexMap::new(),
             interfaces: IndexMap::new(),
             resolved: IndexMap::new(),
@@ -200,6 +204,7 @@ impl<'a> Cx<'a> {
     /// Forgets everything except the files and the settings of `global_defs`, for a second pass.
     pub(crate) fn restart(&mut self) {
         self.document = Document::default();
+        self.again.end();
         self.given.used = false;
         self.given.bad_script_user = false;
         // They may have been read from other directories.
@@ -214,6 +219,7 @@ impl<'a> Cx<'a> {
     }
 
     pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
+        self.again.depends();
         if diagnostic.severity == Severity::Error {
             diagnostic.subject = self.position.subject();
         }
@@ -241,6 +247,7 @@ impl<'a> Cx<'a> {
 
     /// The interface, if it exists now. Each name is looked up once.
     pub(crate) fn interface(&mut self, name: &IfName) -> Option<Interface> {
+        self.again.depends();
         if let Some(known) = self.interfaces.get(name) {
             return known.clone();
         }
@@ -254,6 +261,7 @@ impl<'a> Cx<'a> {
         let Some(name) = name else {
             return true;
         };
+        self.again.depends();
         let exists = match self.interfaces.get(name) {
             Some(known) => known.is_some(),
             None => self.interface(name).is_some(),
@@ -273,6 +281,7 @@ impl<'a> Cx<'a> {
 
     /// Whether a host name resolves now. Each name is looked up once.
     pub(crate) fn resolves(&mut self, name: &str) -> bool {
+        self.again.depends();
         if let Some(known) = self.resolved.get(name) {
             return *known;
         }
@@ -283,6 +292,7 @@ impl<'a> Cx<'a> {
 
     /// The settings of `global_defs` that values depend on.
     fn given(&mut self) -> &Given {
+        self.again.depends();
         self.given.used = true;
         &self.given
     }
@@ -292,6 +302,7 @@ impl<'a> Cx<'a> {
         if let Some(known) = Names::built_in(table, name) {
             return Some(known);
         }
+        self.again.depends();
         self.given.used |= table != "protocols";
         self.names.number_of(table, name, &self.given.iproute, self.host)
     }
@@ -303,12 +314,14 @@ impl<'a> Cx<'a> {
 
     /// Notes the use of a keyword that is not in effect yet.
     pub(crate) fn later(&mut self, table: &'static Table, keyword: &'static Keyword, at: Span) {
+        self.again.depends();
         let entry = self.later.entry((table.name, keyword.name)).or_insert((keyword, at, 0));
         entry.2 += 1;
     }
 
     /// Notes the use of an option of a line that is not in effect yet.
     pub(crate) fn later_option(&mut self, option: &'static str, at: Span) {
+        self.again.depends();
         let entry = self.later_options.entry(option).or_insert((at, 0));
         entry.1 += 1;
     }

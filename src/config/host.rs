@@ -3,7 +3,9 @@
 //! The core only defines the questions. `sys::host` asks the operating system; [`StaticHost`] answers from a
 //! table, for tests and fuzzing.
 
+use std::cell::Cell;
 use std::net::IpAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::base::{Family, IfName, Prefix};
@@ -91,6 +93,85 @@ pub trait Host {
     fn uptime(&self) -> Option<Duration>;
     /// A seed for random numbers in the configuration.
     fn seed(&self) -> u64;
+}
+
+/// A machine that records whether it is asked.
+pub(super) struct Watched<'a> {
+    host: &'a dyn Host,
+    asked: Rc<Cell<bool>>,
+}
+
+impl<'a> Watched<'a> {
+    pub(super) const fn new(host: &'a dyn Host, asked: Rc<Cell<bool>>) -> Self {
+        Self { host, asked }
+    }
+
+    fn ask(&self) -> &dyn Host {
+        self.asked.set(true);
+        self.host
+    }
+}
+
+impl Host for Watched<'_> {
+    fn host_name(&self) -> String {
+        self.ask().host_name()
+    }
+
+    fn interface(&self, name: &IfName) -> Option<Interface> {
+        self.ask().interface(name)
+    }
+
+    fn interfaces(&self) -> Vec<IfName> {
+        self.ask().interfaces()
+    }
+
+    fn user(&self, name: &str) -> Option<Account> {
+        self.ask().user(name)
+    }
+
+    fn group(&self, name: &str) -> Option<u32> {
+        self.ask().group(name)
+    }
+
+    fn user_name(&self, uid: u32) -> Option<String> {
+        self.ask().user_name(uid)
+    }
+
+    fn own_account(&self) -> Account {
+        self.ask().own_account()
+    }
+
+    fn resolve(&self, name: &str) -> Option<IpAddr> {
+        self.ask().resolve(name)
+    }
+
+    fn environment(&self, name: &str) -> Option<Vec<u8>> {
+        self.ask().environment(name)
+    }
+
+    fn inspect(&self, path: &[u8]) -> Option<FileInfo> {
+        self.ask().inspect(path)
+    }
+
+    fn read_link(&self, path: &[u8]) -> Option<Vec<u8>> {
+        self.ask().read_link(path)
+    }
+
+    fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>> {
+        self.ask().read_start(path, limit)
+    }
+
+    fn processors(&self) -> u32 {
+        self.ask().processors()
+    }
+
+    fn uptime(&self) -> Option<Duration> {
+        self.ask().uptime()
+    }
+
+    fn seed(&self) -> u64 {
+        self.ask().seed()
+    }
 }
 
 /// A machine described by a table: for tests and fuzzing.

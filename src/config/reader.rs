@@ -12,6 +12,7 @@ use super::parse::{Token, tokens};
 use super::span::{Span, u32_of};
 use super::text::{Text, Trim};
 use super::words::{Range, Statement, split};
+use crate::model::{Service, Shared};
 
 /// The next piece.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,11 @@ impl Reader {
         let (from, to) = self.text;
         let rest = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
         rest.trim_ascii_start_vt().is_empty()
-            && matches!(self.tokens.get(self.next), Some(Token::Open(_)))
+            && match self.tokens.get(self.next) {
+                Some(token) => matches!(token, Token::Open(_)),
+                // Where a chunk ends must make no difference.
+                None => self.expander.brace_follows(),
+            }
     }
 
     /// An unknown word opens a block: keepalived takes its lines as those of the enclosing block, and its `}` as the
@@ -133,7 +138,10 @@ impl Reader {
                 if self.ended {
                     return Piece::End;
                 }
+                // The expansion is ahead of the reader: its problems do not belong to the current block.
+                let position = core::mem::take(&mut cx.position);
                 self.ended = !self.expander.fill(cx, &mut self.chunk);
+                cx.position = position;
                 tokens(&self.chunk, &mut self.tokens);
                 self.next = 0;
                 self.text = (0, 0);
@@ -155,6 +163,37 @@ impl Reader {
                 }
             }
         }
+    }
+
+    /// Whether the reader stands between blocks and all braces have their intended meaning.
+    pub(crate) fn is_between(&self) -> bool {
+        self.blocks.is_empty()
+            && self.back.is_none()
+            && self.balance == 0
+            && self.misplaced.is_none()
+            && self.astray == Astray::No
+            && !self.unclosed
+    }
+
+    /// Passes over a block that is known from an earlier read, if it comes next: its result and its place.
+    pub(crate) fn known(&mut self, cx: &mut Cx<'_>) -> Option<(Shared<Service>, Span)> {
+        if self.ended || !self.is_between() {
+            return None;
+        }
+        loop {
+            let (from, to) = self.text;
+            let rest = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+            if !rest.trim_ascii_start_vt().is_empty() {
+                return None;
+            }
+            match self.tokens.get(self.next) {
+                Some(Token::Text(from, to)) => self.text = (*from, *to),
+                Some(_) => return None,
+                None => break,
+            }
+            self.next += 1;
+        }
+        self.expander.known(cx)
     }
 
     /// The statement between two offsets of the chunk, split into words. Reports an unclosed quote.

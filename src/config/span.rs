@@ -123,6 +123,12 @@ impl Sources {
         self.units.get(index as usize)
     }
 
+    /// The text of the file that a unit reads directly; none for text that a definition or repetition produced.
+    pub(crate) fn direct_text(&self, unit: u32) -> Option<&Arc<Vec<u8>>> {
+        let unit = self.units.get(unit as usize).filter(|unit| unit.expansion == u32::MAX)?;
+        Some(&self.files.get(unit.file as usize)?.text)
+    }
+
     pub(crate) fn expansion(&self, index: u32) -> Option<&Expansion> {
         self.expansions.get(index as usize)
     }

@@ -127,14 +127,19 @@ impl Catalogue {
     pub fn of_checker(lvs: &Lvs) -> Self {
         let mut all = Builder::default();
         for service in &lvs.services {
-            let subject = notice::service_subject(&service.id());
-            all.add_some(&subject, service.quorum_up.as_ref());
-            all.add_some(&subject, service.quorum_down.as_ref());
+            // Names are only formatted where there are programs.
+            if service.quorum_up.is_some() || service.quorum_down.is_some() {
+                let subject = notice::service_subject(&service.id());
+                all.add_some(&subject, service.quorum_up.as_ref());
+                all.add_some(&subject, service.quorum_down.as_ref());
+            }
             for server in &service.servers {
-                let name = server.display(&service.key);
-                let subject = notice::server_subject(&name, &service.id());
-                all.add_some(&subject, server.notify_up.as_ref());
-                all.add_some(&subject, server.notify_down.as_ref());
+                if server.notify_up.is_some() || server.notify_down.is_some() {
+                    let name = server.display(&service.key);
+                    let subject = notice::server_subject(&name, &service.id());
+                    all.add_some(&subject, server.notify_up.as_ref());
+                    all.add_some(&subject, server.notify_down.as_ref());
+                }
                 for checker in &server.checkers {
                     if let CheckerKind::Misc(misc) = &checker.kind {
                         all.add(&Name::default(), &misc.command, None);

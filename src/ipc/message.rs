@@ -63,6 +63,9 @@ pub enum ToRole {
         /// Number of the configuration.
         generation: u32,
     },
+    /// For `checker`, before a `Prepare`: a [`super::Difference`] to its part of the configuration `base` comes as
+    /// descriptor. If that is the one in force, the part that follows need not be decoded.
+    Change { generation: u32, base: u32 },
     /// Apply what was prepared; answer with `Applied`.
     Apply { generation: u32 },
     /// Forget what was prepared.
@@ -90,6 +93,7 @@ impl ToRole {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Prepare { .. } => "Prepare",
+            Self::Change { .. } => "Change",
             Self::Apply { .. } => "Apply",
             Self::Abandon { .. } => "Abandon",
             Self::Connect(_) => "Connect",
@@ -214,7 +218,8 @@ pub struct RunnerPart {
     pub processes: Vec<TrackProcess>,
 }
 
-/// From the supervisor to `config`: read this, answer once with [`FromConfig`], end.
+/// From the supervisor to `config`: read this, and answer with [`FromConfig`] unless it is ahead of time. The process
+/// may get another request; it ends when there will be none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LoadRequest {
     /// The file, or a pattern for several, as octets.
@@ -227,6 +232,10 @@ pub struct LoadRequest {
     pub dump: bool,
     /// Memory, in octets, that reading the configuration in force took; 0 at the start.
     pub memory: u32,
+    /// Ahead of time: the results are kept for the next request.
+    pub ahead: bool,
+    /// Its number, which the report repeats.
+    pub number: u32,
     /// The known errors of the configuration in force; none at the start.
     pub known: Option<BTreeSet<String>>,
     /// `reload_check_config` of the configuration in force: the file for the messages of a test. Any of them refuses a
@@ -239,7 +248,7 @@ pub struct LoadRequest {
 pub enum FromConfig {
     /// The verdict, and remarks for the supervisor to log: the service manager may no longer be able to attribute lines
     /// of a process that has ended. If the configuration can be used, three descriptors are sent with it: sealed memory
-    /// with a [`VrrpPart`], a [`CheckerPart`] and a [`RunnerPart`].
+    /// with a [`VrrpPart`], a [`CheckerPart`] and a [`RunnerPart`]; a fourth one with a [`super::Difference`] may follow.
     Loaded(Box<LoadReport>, Vec<Remark>),
 }
 
@@ -281,6 +290,10 @@ pub struct LoadReport {
     pub needs: Needs,
     /// Memory, in octets, that reading it took.
     pub memory: u32,
+    /// Number of the request.
+    pub number: u32,
+    /// Number of the request whose part of `checker` the fourth descriptor, if there is one, refers to.
+    pub base: Option<u32>,
 }
 
 /// Which roles a configuration needs.

@@ -11,11 +11,13 @@
 )]
 
 pub mod catalogue;
+pub mod difference;
 pub mod frame;
 pub mod message;
 pub mod peer;
 
 pub use catalogue::{Announced, Catalogue, Change, Chosen, Index};
+pub use difference::Difference;
 pub use frame::SendError;
 pub use message::{
     Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,

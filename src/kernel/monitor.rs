@@ -68,7 +68,7 @@ pub struct Monitor {
 
 /// The result of taking a snapshot.
 #[derive(Debug)]
-pub struct View {
+pub struct SnapshotResult {
     /// None if the kernel's tables changed during each attempt: objects may be missing in all of them, so the known
     /// state is kept. The first snapshot, without which nothing starts, is combined from all attempts in this case.
     pub snapshot: Option<Snapshot>,
@@ -152,7 +152,7 @@ impl Monitor {
     ///
     /// # Errors
     /// The kernel's error.
-    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<View, RequestError> {
+    pub fn snapshot(&mut self, requests: &mut Requests) -> Result<SnapshotResult, RequestError> {
         self.drop_waiting();
         let watch = self.watch;
         let taken = settled(|| {
@@ -164,17 +164,17 @@ impl Monitor {
             })? & object::list(requests, watch, &mut snapshot.objects)?;
             Ok::<_, RequestError>((snapshot, whole))
         })?;
-        Ok(self.view(taken))
+        Ok(self.result(taken))
     }
 
     /// The usable part of a snapshot that is consistent or not.
-    fn view(&mut self, (snapshot, whole): (Snapshot, bool)) -> View {
+    fn result(&mut self, (snapshot, whole): (Snapshot, bool)) -> SnapshotResult {
         if !whole && self.seen {
-            return View { snapshot: None, again: true };
+            return SnapshotResult { snapshot: None, again: true };
         }
         self.seen = true;
         self.links = snapshot.links.iter().map(|l| (l.index, l.clone())).collect();
-        View { snapshot: Some(snapshot), again: !whole }
+        SnapshotResult { snapshot: Some(snapshot), again: !whole }
     }
 
     /// The name of an interface, for messages.

@@ -20,6 +20,7 @@ pub mod pattern;
 pub mod route;
 pub mod sample;
 pub mod service;
+pub mod shared;
 pub mod tracker;
 pub mod unique;
 pub mod vrrp;
@@ -33,6 +34,7 @@ pub use link::{LinkKind, VirtualLink};
 pub use notify::{Command, NotifyCommands, User};
 pub use route::Route;
 pub use service::{Forward, Lvs, RealServer, Service, ServiceId, ServiceKey};
+pub use shared::Shared;
 pub use tracker::{Script, TrackedInterface, TrackedScript, Weight};
 pub use vrrp::{Instance, SyncSettings, Vrrp};
 

@@ -165,7 +165,7 @@ pub fn balanced() -> Lvs {
     let endpoint = SocketAddr::from(([192, 168, 1, 1], 80));
     let key = ServiceKey::Address { protocol: Protocol::Tcp, endpoint };
     let servers = [71, 72].map(|last| real_server([10, 0, 0, last].into(), 80)).into();
-    Lvs { services: vec![service(key, servers)], ..Lvs::default() }
+    Lvs { services: vec![service(key, servers).into()], ..Lvs::default() }
 }
 
 /// A service with these servers, as created by a `virtual_server` with only a scheduler.

@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Shared;
 use super::checker::Checker;
 use super::notify::Command;
 use crate::base::{Family, Name, Secret};
@@ -14,7 +15,7 @@ use crate::base::{Family, Name, Secret};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Lvs {
     /// The virtual servers in the order of the configuration. No two have a key in common, those of groups included.
-    pub services: Vec<Service>,
+    pub services: Vec<Shared<Service>>,
     /// `lvs_flush`: empty the kernel's table at start instead of adopting its entries.
     pub flush: bool,
     /// `lvs_flush_on_stop`

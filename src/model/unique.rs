@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::service::{Service, ServiceId, ServiceKey};
+use super::shared::Shared;
 use crate::base::Name;
 
 /// A virtual server that has a key of an earlier one, and what was done about it.
@@ -45,21 +46,21 @@ impl fmt::Display for Overlap {
 
 /// Whether no two virtual servers have a key in common.
 #[must_use]
-pub fn keys_are_unique(services: &[Service]) -> bool {
+pub fn keys_are_unique(services: &[Shared<Service>]) -> bool {
     let mut seen = BTreeSet::new();
-    services.iter().flat_map(Service::keys).all(|key| seen.insert(*key))
+    services.iter().flat_map(|service| service.keys()).all(|key| seen.insert(*key))
 }
 
 /// Gives each key to the first virtual server that has it. Returns what was done, with the position of the later virtual
 /// server in `services` as it was.
-pub fn make_unique(services: &mut Vec<Service>) -> Vec<(usize, Overlap)> {
+pub fn make_unique(services: &mut Vec<Shared<Service>>) -> Vec<(usize, Overlap)> {
     if keys_are_unique(services) {
         return Vec::new();
     }
     let mut overlaps = Vec::new();
     // The position of the service that has a key.
     let mut holders: BTreeMap<ServiceKey, usize> = BTreeMap::new();
-    let mut unique: Vec<Service> = Vec::with_capacity(services.len());
+    let mut unique: Vec<Shared<Service>> = Vec::with_capacity(services.len());
     for (at, mut service) in core::mem::take(services).into_iter().enumerate() {
         let place = unique.len();
         if service.group().is_some() {
@@ -114,12 +115,12 @@ mod tests {
         ServiceKey::Address { protocol: Protocol::Tcp, endpoint: ([10, 0, 0, n], 80).into() }
     }
 
-    fn single(n: u8, servers: &[u8]) -> Service {
+    fn single(n: u8, servers: &[u8]) -> Shared<Service> {
         let server = |n: &u8| sample::real_server([10, 0, 1, *n].into(), 80);
-        sample::service(key(n), servers.iter().map(server).collect())
+        sample::service(key(n), servers.iter().map(server).collect()).into()
     }
 
-    fn group(name: &str, keys: &[u8]) -> Service {
+    fn group(name: &str, keys: &[u8]) -> Shared<Service> {
         let keys: Vec<ServiceKey> = keys.iter().map(|n| key(*n)).collect();
         let group = ServiceGroup { name: name.into(), index: 0, entries: Vec::new(), keys };
         let mut service = single(0, &[9]);
@@ -129,7 +130,7 @@ mod tests {
     }
 
     /// Keys and last octets of the servers of each service.
-    fn shape(services: &[Service]) -> Vec<(Vec<ServiceKey>, Vec<u8>)> {
+    fn shape(services: &[Shared<Service>]) -> Vec<(Vec<ServiceKey>, Vec<u8>)> {
         let last = |address: IpAddr| match address {
             IpAddr::V4(address) => address.octets()[3],
             IpAddr::V6(_) => 0,

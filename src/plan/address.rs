@@ -137,4 +137,38 @@ mod tests {
         let both = |a: &mut Address| (a.flags.home, a.scope) = (true, 253);
         assert_eq!(changed(v6, both), Difference::Anew);
     }
+
+    /// An address that was added is as wanted, and one without its attributes is not.
+    #[test]
+    fn what_the_kernel_reports_of_an_address_as_wanted_is_no_difference() {
+        let link = "eth0".parse().unwrap();
+        let (v4, v6) = ("10.0.0.1/24", "2001:db8::1/64");
+        type Change = fn(&mut Address);
+        let changes: [(&str, Change); 8] = [
+            (v4, |a| a.peer = Some(Prefix::new([10, 0, 0, 9].into(), 32).unwrap())),
+            (v4, |a| a.broadcast = Some([10, 0, 0, 255].into())),
+            (v4, |a| a.scope = 253),
+            (v4, |a| a.label = Some("eth0:1".into())),
+            (v4, |a| a.flags.no_prefix_route = true),
+            (v6, |a| a.peer = Some(Prefix::new("2001:db8::9".parse().unwrap(), 128).unwrap())),
+            (v6, |a| a.preferred = Lifetime::For(core::time::Duration::ZERO)),
+            (v6, |a| a.flags.home = true),
+        ];
+        for (number, (text, change)) in changes.into_iter().enumerate() {
+            let plain = address(text, &link);
+            let mut wanted = plain.clone();
+            change(&mut wanted);
+            let found = AddressAttributes::of(&wanted).applied_to(&wanted);
+            assert_eq!(difference(&found, &wanted), Difference::None, "{number}: {found:?}");
+            let found = AddressAttributes::of(&plain).applied_to(&wanted);
+            assert_ne!(difference(&found, &wanted), Difference::None, "{number}: {found:?}");
+        }
+        // The kernel does not report whether duplicates were looked for.
+        for dad in [false, true] {
+            let mut wanted = address(v6, &link);
+            wanted.flags.dad = dad;
+            let found = AddressAttributes::of(&wanted).applied_to(&wanted);
+            assert_eq!(difference(&found, &wanted), Difference::None, "{dad}");
+        }
+    }
 }

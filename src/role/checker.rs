@@ -5,20 +5,22 @@
 //! (keepalived exits in this case.)
 
 pub(super) mod record;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::control::{Control, Order, Prepared};
+use super::control::{Control, LONGEST_PART, Order, Prepared};
 use super::peers::{Peers, Said};
 use super::standing::Standing;
 use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{
-    Catalogue, CheckerPart, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
+    Catalogue, CheckerPart, Difference, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
 };
-use crate::sys::{clock, process, sched};
+use crate::model::Lvs;
+use crate::sys::{clock, memfd, process, sched};
 use record::Record;
 
 /// Number of concurrent attempts: this many servers may be silent without delaying the others.
@@ -46,6 +48,8 @@ struct Role {
     peers: Peers,
     /// The decoded configuration.
     prepared: Prepared<CheckerPart>,
+    /// The configuration in force, with its number.
+    applied: Option<(u32, Arc<Lvs>)>,
     /// The supervisor does not have the newest summary.
     report_due: bool,
     /// Whether the kernel's table can be written, as last reported to the supervisor.
@@ -62,6 +66,7 @@ impl Role {
             owned: false,
             peers: Peers::default(),
             prepared: Prepared::default(),
+            applied: None,
             report_due: false,
             ipvs: None,
             stopped: false,
@@ -108,6 +113,11 @@ impl Role {
             return self.tick(control);
         };
         match message {
+            ToRole::Change { generation, base } => self.change(generation, base, fd),
+            // It is known as a change.
+            ToRole::Prepare { generation } if self.prepared.get_mut(generation).is_some() => {
+                control.tell(&FromRole::Ready { generation });
+            }
             // Decoding a large configuration takes long. With real-time priority it would delay the adverts of this
             // machine.
             ToRole::Prepare { generation } => {
@@ -123,6 +133,7 @@ impl Role {
                     self.standing.take(&part.global);
                     self.driver.class.set(self.standing.real_time(&part.global));
                     let lvs = Arc::new(part.lvs);
+                    self.applied = Some((generation, Arc::clone(&lvs)));
                     // The kernel's table is read first; the changes to make in it follow in `outputs`.
                     self.driver.reload(Arc::clone(&lvs));
                     self.peers.configure(generation, Catalogue::of_checker(&lvs));
@@ -150,6 +161,18 @@ impl Role {
             ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {
                 control.unexpected(&message);
             }
+        }
+    }
+
+    /// Decodes the difference to the configuration in force. If that is impossible, the whole one follows.
+    fn change(&mut self, generation: u32, base: u32, difference: Option<OwnedFd>) {
+        let Some((_, lvs)) = self.applied.as_ref().filter(|(applied, _)| *applied == base) else {
+            return;
+        };
+        let octets = difference.and_then(|fd| memfd::read(fd, LONGEST_PART).ok());
+        let decoded = octets.and_then(|octets| frame::open::<Difference>(&octets).ok());
+        if let Some(part) = decoded.and_then(|difference| difference.apply(&lvs.services)) {
+            self.prepared.put(generation, part);
         }
     }
 

@@ -1,4 +1,7 @@
-//! The config role: reads the configuration once, reports its problems, passes each role its part, and ends.
+//! The config role: reads the configuration, reports its problems, and passes each role its part.
+//!
+//! A process that read a large configuration stays as long as the supervisor keeps its channel: it reads the next one
+//! with the results for blocks that did not change.
 
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -12,29 +15,56 @@ use serde::Serialize;
 use super::Start;
 use super::load::{LONGEST_VERDICT, MOST_REMARKS};
 use crate::cli::exit::Exit;
-use crate::config::{self, Class, Diagnostic, Diagnostics, Loaded, Options, Severity};
+use crate::config::{self, Class, Diagnostic, Diagnostics, Earlier, Loaded, Options, Severity};
 use crate::ipc::{
-    Catalogue, CheckerPart, FromConfig, LoadReport, LoadRequest, Needs, Remark, RunnerPart,
-    VrrpPart, frame,
+    Catalogue, CheckerPart, Difference, FromConfig, LoadReport, LoadRequest, Needs, Remark,
+    RunnerPart, VrrpPart, frame,
 };
 use crate::log;
 use crate::model::vrrp::Instance;
-use crate::model::{Model, NotifyCommands};
+use crate::model::{Model, NotifyCommands, Service, Shared};
 use crate::status::vrrp::TrackerKind;
 use crate::sys::host::Machine;
 use crate::sys::memfd;
 use crate::sys::sched;
 use crate::vrrp::auth;
 
+/// How long after an answer unused memory is returned: the roles need the processor first.
+const QUIET: Duration = Duration::from_secs(1);
 /// Longest time of one wait for the supervisor's request.
 const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Runs the role.
 pub(super) fn run(start: Start) -> Exit {
-    let Some(request) = request(&start) else {
-        return Exit::Ok;
-    };
-    let loaded = load(&request, start.user);
+    let (mut earlier, mut last, mut has_read) = (Earlier::default(), None, false);
+    while let Some(request) = request(&start, &earlier, has_read) {
+        has_read = true;
+        if request.ahead {
+            earlier = load(&request, start.user, earlier).1;
+            continue;
+        }
+        match serve(&start, &request, earlier, last) {
+            Ok((next, read)) => (earlier, last) = (next, Some(read)),
+            Err(e) => {
+                tracing::error!("cannot hand over the configuration: {e}");
+                return Exit::Internal;
+            }
+        }
+    }
+    Exit::Ok
+}
+
+/// The virtual servers of a configuration, and the number of the request for it.
+type Read = (u32, Vec<Shared<Service>>);
+
+/// Answers a request, given what was read for the last one. Returns the same for the next one.
+fn serve(
+    start: &Start,
+    request: &LoadRequest,
+    earlier: Earlier,
+    last: Option<Read>,
+) -> io::Result<(Earlier, Read)> {
+    let (loaded, next) = load(request, start.user, earlier);
     let mut remarks: Vec<Remark> = loaded
         .diagnostics
         .log_lines()
@@ -50,39 +80,33 @@ pub(super) fn run(start: Start) -> Exit {
     if let Some(file) = &start.file {
         record(&loaded.diagnostics, file);
     }
-    match answer(loaded, &request) {
-        Ok((report, parts)) => {
-            let sent = frame::encode(&FromConfig::Loaded(Box::new(report), remarks), parts)
-                .and_then(|message| frame::send(&start.control, &message));
-            match sent {
-                Ok(()) => Exit::Ok,
-                Err(e) => {
-                    tracing::error!("cannot hand over the configuration: {e}");
-                    Exit::Internal
-                }
-            }
-        }
-        Err(e) => {
-            tracing::error!("cannot hand over the configuration: {e}");
-            Exit::Internal
-        }
-    }
+    let (report, parts, services) = answer(loaded, request, last)?;
+    frame::encode(&FromConfig::Loaded(Box::new(report), remarks), parts)
+        .and_then(|message| frame::send(&start.control, &message))
+        .map_err(io::Error::other)?;
+    Ok((next, (request.number, services)))
 }
 
 /// Waits for the request to read a configuration; none if the supervisor no longer needs this process.
-fn request(start: &Start) -> Option<LoadRequest> {
+fn request(start: &Start, earlier: &Earlier, has_read: bool) -> Option<LoadRequest> {
     let mut buffer = vec![0; frame::BUFFER];
-    if !start.control.wait(Duration::ZERO).ok()? {
-        // This process was started ahead of time: the request may come much later.
-        sched::map_code();
+    if has_read && !start.control.wait(QUIET).ok()? {
+        let taken = sched::taken_memory();
+        sched::trim();
+        if !earlier.is_empty() {
+            // About what the next read takes for the text and what it notes about the blocks.
+            sched::populate(taken / 4);
+        }
     }
     while !start.control.wait(PATIENCE).ok()? {}
     Some(frame::receive(&start.control, &mut buffer).ok()??.0)
 }
 
-fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
-    // Reserves the memory that the previous read took, because this one will need about as much.
-    sched::prefault(request.memory);
+fn load(request: &LoadRequest, daemon: (u32, u32), earlier: Earlier) -> (Loaded, Earlier) {
+    if earlier.is_empty() {
+        // Reserves the memory that the previous read took, because this one will need about as much.
+        sched::prefault(request.memory);
+    }
     // This process runs as a different user than the daemon and its programs.
     let machine = Machine::new().of_user(daemon);
     let mut options = Options::new(request.path.to_vec(), &machine);
@@ -91,7 +115,7 @@ fn load(request: &LoadRequest, daemon: (u32, u32)) -> Loaded {
     }
     options.all_checks = request.all_checks;
     options.document = request.dump;
-    config::load(&machine, &machine, &options)
+    config::load_again(&machine, &machine, &options, earlier)
 }
 
 /// Logs what this process logs itself: the remarks beyond the supervisor's limit, and the dump.
@@ -128,8 +152,13 @@ fn record(diagnostics: &Diagnostics, mut file: &File) {
     }
 }
 
-/// The verdict, and sealed memory with the parts of `vrrp`, `checker` and `runner`.
-fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<OwnedFd>)> {
+/// The verdict, sealed memory with the parts of `vrrp`, `checker` and `runner` and the difference to the last one of
+/// `checker`, and the virtual servers.
+fn answer(
+    loaded: Loaded,
+    request: &LoadRequest,
+    last: Option<Read>,
+) -> io::Result<(LoadReport, Vec<OwnedFd>, Vec<Shared<Service>>)> {
     let diagnostics = &loaded.diagnostics;
     let first = diagnostics.iter().rev().max_by_key(|d| (d.stops(), d.severity));
     let refusing = refusing(diagnostics, request);
@@ -148,6 +177,8 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
         global: loaded.model.global.clone(),
         needs: needs(&loaded.model),
         memory: 0,
+        number: request.number,
+        base: last.as_ref().map(|(number, _)| *number),
     };
     let Model { global, vrrp, lvs } = loaded.model;
     let runner = RunnerPart {
@@ -159,13 +190,16 @@ fn answer(loaded: Loaded, request: &LoadRequest) -> io::Result<(LoadReport, Vec<
     };
     let vrrp = VrrpPart { global: global.clone(), vrrp };
     let checker = CheckerPart { global, lvs };
-    let parts = vec![
+    let mut parts = vec![
         seal(c"evervip-vrrp", &vrrp)?,
         seal(c"evervip-checker", &checker)?,
         seal(c"evervip-runner", &runner)?,
     ];
+    if let Some((_, services)) = &last {
+        parts.push(seal(c"evervip-change", &Difference::between(services, &checker))?);
+    }
     report.memory = sched::taken_memory();
-    Ok((report, parts))
+    Ok((report, parts, checker.lvs.services))
 }
 
 /// As many of these as fit into the verdict. One that is left out will count as new.

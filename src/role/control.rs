@@ -16,7 +16,7 @@ use crate::sys::channel::Channel;
 use crate::sys::memfd;
 
 /// The longest part of a configuration.
-const LONGEST_PART: usize = 512 << 20;
+pub(super) const LONGEST_PART: usize = 512 << 20;
 
 /// How long a role continues without a supervisor before it shuts down in good order. If a daemon's first process dies,
 /// a service manager kills the others at once with SIGKILL: then everything is still in place for the next daemon.
@@ -70,6 +70,11 @@ impl<P: DeserializeOwned> Prepared<P> {
             }
             Err(reason) => control.tell(&FromRole::Refused { generation, reason }),
         }
+    }
+
+    /// Takes over a part that was decoded elsewhere.
+    pub fn put(&mut self, generation: u32, part: P) {
+        self.0 = Some((generation, part));
     }
 
     /// The part with this number, until it is taken.

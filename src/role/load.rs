@@ -1,6 +1,7 @@
 //! The supervisor's side of reading a configuration: starts the config process, waits for its verdict, and makes sure
 //! that it ends.
 
+use core::fmt;
 use core::time::Duration;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -11,6 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::pace::Pace;
 use super::{Setup, child};
+use crate::ipc::frame::SendError;
 use crate::ipc::{FromConfig, LoadReport, LoadRequest, Peer, Remark, RoleName};
 use crate::sys::process::{Exit, Process};
 
@@ -37,10 +39,17 @@ pub struct Loaded {
     pub report: Box<LoadReport>,
     /// The parts for the roles, if it can be used.
     pub parts: Option<Parts>,
+    /// The process that read it.
+    reader: Option<Reader>,
     remarks: Vec<Remark>,
 }
 
 impl Loaded {
+    /// Takes the process that read it, which can read the next one faster. None at the start of the daemon.
+    pub fn take_reader(&mut self) -> Option<Reader> {
+        self.reader.take()
+    }
+
     /// Logs the findings about the configuration.
     pub fn tell(&self) {
         for Remark { is_error, text } in self.remarks.iter().take(MOST_REMARKS) {
@@ -59,12 +68,19 @@ pub struct Parts {
     vrrp: OwnedFd,
     checker: OwnedFd,
     runner: OwnedFd,
+    /// The part of `checker` as the difference to that of another configuration.
+    change: Option<OwnedFd>,
 }
 
 impl Parts {
+    /// Takes the part of `checker` as a difference, if there is one. It is of use once.
+    pub const fn take_change(&mut self) -> Option<OwnedFd> {
+        self.change.take()
+    }
+
     #[cfg(test)]
     pub(super) const fn new(vrrp: OwnedFd, checker: OwnedFd, runner: OwnedFd) -> Self {
-        Self { vrrp, checker, runner }
+        Self { vrrp, checker, runner, change: None }
     }
 
     /// The part of a role.
@@ -98,10 +114,16 @@ pub enum LoadError {
     GaveUp,
 }
 
-/// A process that reads one configuration.
+/// A process that reads configurations.
 pub struct Reader {
     process: Process,
     peer: Peer<LoadRequest, FromConfig>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Reader").field(&self.process.pid()).finish()
+    }
 }
 
 impl Reader {
@@ -121,14 +143,31 @@ impl Reader {
         let _ = self.process.ended().await;
     }
 
-    /// Ends it.
+    /// Lets it read the configuration now, so that the request that follows only takes the time for what has changed
+    /// by then. It does not answer.
+    ///
+    /// # Errors
+    /// If it has ended.
+    pub fn read_ahead(&mut self, request: LoadRequest) -> Result<(), SendError> {
+        self.peer.post(&LoadRequest { ahead: true, ..request }, Vec::new())
+    }
+
+    /// Lets it end, which is not awaited because freeing its memory takes time.
+    pub fn release(self) {
+        let Self { process, peer } = self;
+        // The end of the channel tells it to end.
+        drop(peer);
+        tokio::spawn(see_off(process, LAST));
+    }
+
+    /// Ends it at once.
     pub async fn dismiss(self) {
         let _ = see_off(self.process, Duration::ZERO).await;
     }
 }
 
-/// Reads the configuration in a process of its own: in `ready`, which was started before. `hurry` reports that
-/// another reload waits.
+/// Reads the configuration in a process of its own: in `ready`, which has read an earlier one, or else in a new one.
+/// `hurry` reports that another reload waits.
 ///
 /// # Errors
 /// If that process gives no verdict.
@@ -141,7 +180,7 @@ pub async fn load(
     let begun = Instant::now();
     setup.writes = request.check.clone();
     let is_reload = request.known.is_some();
-    let (process, answer) = loop {
+    let (process, peer, answer) = loop {
         let was_ready = ready.is_some();
         let Reader { process, mut peer } = match ready.take() {
             Some(reader) => reader,
@@ -156,27 +195,31 @@ pub async fn load(
             Err(_) => Ok(None),
         };
         if was_ready && matches!(answer, Ok(None)) {
-            // The process was killed while it waited for its request.
+            // The process was killed while it waited for its request, or cannot read this one.
+            drop(peer);
             tokio::spawn(see_off(process, LAST));
             continue;
         }
-        break (process, answer);
+        break (process, peer, answer);
     };
     match answer {
         Ok(Some((FromConfig::Loaded(report, remarks), fds))) => {
-            if is_reload {
-                // The end of the process is not awaited here, because freeing its memory takes time.
-                tokio::spawn(see_off(process, LAST));
+            let reader = if is_reload {
+                Some(Reader { process, peer })
             } else {
+                drop(peer);
                 // The daemon may end next, so the process must have written its log.
                 see_off(process, LAST).await?;
-            }
+                None
+            };
             let mut fds = fds.into_iter();
             let parts = match (fds.next(), fds.next(), fds.next()) {
-                (Some(vrrp), Some(checker), Some(runner)) => Some(Parts { vrrp, checker, runner }),
+                (Some(vrrp), Some(checker), Some(runner)) => {
+                    Some(Parts { vrrp, checker, runner, change: fds.next() })
+                }
                 _ => None,
             };
-            Ok(Loaded { report, parts, remarks })
+            Ok(Loaded { report, parts, remarks, reader })
         }
         Ok(None) => Err(LoadError::Ended(see_off(process, LAST).await?)),
         Err(e) => {

@@ -94,7 +94,7 @@ struct Supervisor {
     /// When `pass_on` is due, which combines the work that many events request.
     due: Option<Time>,
     reload: Reload,
-    /// The process that will read the next configuration, if one was started ahead of time.
+    /// The process that will read the next configuration, if one waits.
     reader: Option<Reader>,
     /// Whether such a process should be started.
     reader_due: bool,
@@ -105,6 +105,8 @@ struct Supervisor {
     /// The start failed.
     failed: Option<Ending>,
     generation: u32,
+    /// Number of the last request to read the configuration, from 1: the first reading has none.
+    requests: u32,
     /// The configuration in force.
     current: Option<InForce>,
     /// The last summary of `vrrp`, valid as of its last heartbeat.
@@ -161,7 +163,7 @@ enum Turn {
     Asked(Asked),
     /// A child ended, possibly an orphan that this process adopted.
     Orphans,
-    /// The process that was started ahead for the next configuration has ended.
+    /// The process that waited for the next configuration has ended.
     ReaderEnded,
     /// `pass_on` is due.
     Look,
@@ -226,6 +228,7 @@ impl Supervisor {
             gave_up: false,
             failed: None,
             generation: 0,
+            requests: 0,
             current: None,
             summary: None,
             summary_is_own: false,

@@ -21,7 +21,7 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
-use crate::kernel::monitor::{Change, Monitor, View};
+use crate::kernel::monitor::{Change, Monitor, SnapshotResult};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
@@ -257,7 +257,9 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Answer(_) => control.unexpected(&message),
+            ToRole::Resume(Memory::Checker(_)) | ToRole::Change { .. } | ToRole::Answer(_) => {
+                control.unexpected(&message);
+            }
         }
     }
 
@@ -447,7 +449,7 @@ impl Role {
 
     fn snapshot(&mut self) {
         match self.monitor.snapshot(&mut self.requests) {
-            Ok(View { snapshot, again }) => {
+            Ok(SnapshotResult { snapshot, again }) => {
                 self.snapshot_later = again;
                 if let Some(mut snapshot) = snapshot {
                     if let Err(e) = self.filters.list(&mut snapshot.objects) {

@@ -66,10 +66,20 @@ pub struct InstanceSummary {
     pub announced: Option<State>,
     /// Virtual addresses that are the interface's own, not to be removed.
     pub own: Vec<Prefix>,
-    /// The last AH sequence number, and its time.
-    pub ah: (u32, Instant),
+    pub ah: AhSummary,
     /// The sequence of the last HMAC trailer heard from each sender, and when it was heard.
     pub heard: Vec<(IpAddr, u64, Instant)>,
+}
+
+/// AH sequence numbers of an instance in a [`Summary`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AhSummary {
+    /// The last one, sent or heard.
+    pub last: u32,
+    /// The highest one that earlier processes may have used.
+    pub used: u32,
+    /// The time of the report.
+    pub at: Instant,
 }
 
 /// One group in a [`Summary`].

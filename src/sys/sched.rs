@@ -198,18 +198,26 @@ pub fn keep_memory(octets: u32) {
     let _ = octets;
 }
 
-/// Makes the kernel provide memory for the allocator at once until it has `octets`, at most 256 MiB more. That costs
-/// a fraction of the page faults that would provide each page at its first use. Only after [`keep_memory`]; otherwise
-/// the memory is returned at once. No effect on kernels before 5.14.
+/// Makes the kernel provide memory for the allocator at once, at most 256 MiB, so that `octets` are used or free. Only
+/// after [`keep_memory`]; otherwise the memory is returned at once.
 pub fn prefault(octets: u32) {
+    #[cfg(target_env = "gnu")]
+    // The allocator adds its pad to the requested size.
+    populate(octets.saturating_sub(used_memory()).saturating_sub(TOP_PAD.unsigned_abs()));
+    #[cfg(not(target_env = "gnu"))]
+    let _ = octets;
+}
+
+/// Makes the kernel provide `octets` of memory for the allocator at once, at most 256 MiB. That costs a fraction of the
+/// page faults that would provide each page at its first use. Only after [`keep_memory`]; otherwise the memory is
+/// returned at once. No effect on kernels before 5.14.
+pub fn populate(octets: u32) {
     #[cfg(target_env = "gnu")]
     {
         const PIECE: usize = 16 << 20;
         const PAGE: usize = 4096;
         const MOST: usize = 256 << 20;
-        // The allocator adds its pad to the requested size.
-        let more = octets.saturating_sub(taken_memory()).saturating_sub(TOP_PAD.unsigned_abs());
-        let mut left = usize::try_from(more).unwrap_or(MOST).min(MOST);
+        let mut left = usize::try_from(octets).unwrap_or(MOST).min(MOST);
         let mut pieces = Vec::new();
         while left >= PAGE {
             let size = left.min(PIECE);
@@ -234,25 +242,6 @@ pub fn prefault(octets: u32) {
     let _ = octets;
 }
 
-/// Makes the kernel map all code of this program at once, for a process that has time now and must be fast later. It
-/// takes no memory of its own: all processes of the program share the code. No effect on kernels before 5.14.
-pub fn map_code() {
-    /// `MADV_POPULATE_READ`
-    const POPULATE_READ: libc::c_int = 22;
-    let here = (map_code as fn()) as usize;
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let range = maps.lines().find_map(|line| {
-        let (from, to) = line.split_once(' ')?.0.split_once('-')?;
-        let number = |text| usize::from_str_radix(text, 16).ok();
-        Some((number(from)?, number(to)?)).filter(|(from, to)| (*from..*to).contains(&here))
-    });
-    if let Some((from, to)) = range {
-        let start = core::ptr::with_exposed_provenance_mut::<libc::c_void>(from);
-        // SAFETY: only reads mapped pages; the kernel refuses a range that is not mapped.
-        unsafe { libc::madvise(start, to - from, POPULATE_READ) };
-    }
-}
-
 /// `MADV_POPULATE_WRITE`
 #[cfg(target_env = "gnu")]
 const POPULATE_WRITE: libc::c_int = 23;
@@ -268,6 +257,14 @@ pub fn taken_memory() -> u32 {
     }
     #[cfg(not(target_env = "gnu"))]
     0
+}
+
+/// Octets of memory from the pools of the allocator that are in use.
+#[cfg(target_env = "gnu")]
+fn used_memory() -> u32 {
+    // SAFETY: only reads statistics of the allocator.
+    let info = unsafe { libc::mallinfo() };
+    u32::try_from(info.uordblks).unwrap_or(0)
 }
 
 /// Returns unused memory of the allocator to the kernel.

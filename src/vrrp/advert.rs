@@ -3,7 +3,6 @@
 use core::net::IpAddr;
 
 use super::accept::{self, Heard, Judge, Packet, Proof, Refusal};
-use super::auth::SLACK;
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
 use super::instance::{Disagreement, Instance, Machine, peer, say};
@@ -32,7 +31,7 @@ impl Engine {
         let id = vrid.and_then(|vrid| self.addressee(rx.interface, vrid, &packet));
         let Some(id) = id else {
             self.unknown_vrid += 1;
-            if self.config.log_unknown_vrids && self.unknown_lines.take(moment.now) {
+            if self.config.log_unknown_vrids && self.admits_unknown_vrid(moment.now) {
                 let vrid = accept::vrid(packet.payload).unwrap_or_default();
                 let name = self.links.get(&rx.interface).map_or("?", |l| l.name.as_str());
                 tracing::info!(target: PEER, "Unknown VRID({vrid}) received on interface({name}). ignoring...");
@@ -216,11 +215,15 @@ impl Engine {
         let Some(instance) = self.instance_mut(id) else { return };
         match step {
             Step::TakeOverSoon => {
-                say!(debug, *instance, "Backup received priority 0 advertisement");
                 // A takeover that was due sooner stays so: a flood of farewells must not postpone it.
                 let soon = moment.now + instance.skew();
                 if let Machine::Backup { master_down } = instance.machine() {
                     self.rearm(id, master_down.min(soon));
+                }
+                if self.admits(id, Reason::Farewell, moment.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(debug, *instance, "Backup received priority 0 advertisement");
                 }
             }
             Step::Follow => self.follow_master(moment, id, heard),
@@ -238,7 +241,11 @@ impl Engine {
                 }
             }
             Step::Assert => {
-                peer!(debug, *instance, "Master received priority 0 message");
+                if self.admits(id, Reason::Farewell, moment.now)
+                    && let Some(instance) = self.instance(id)
+                {
+                    peer!(debug, *instance, "Master received priority 0 message");
+                }
                 self.correct(moment, id, false);
             }
             Step::Echo => {
@@ -260,12 +267,10 @@ impl Engine {
     }
 
     fn note_ah(&mut self, moment: &mut Moment<'_>, id: InstanceId, number: u32) {
-        let Some(instance) = self.instance_mut(id) else { return };
-        // The number from which a replacing process continues would be too low.
-        if number.saturating_sub(instance.sequences.ah()) >= SLACK / 2 {
+        let (now, time) = (moment.now, self.time_of_day(moment.now));
+        if self.instance_mut(id).is_some_and(|i| i.sequences.note_ah(number, now, time)) {
             moment.out.push(Action::Report);
         }
-        instance.sequences.note_ah(number);
     }
 
     /// Remembers the sequence number, so that a replay is detected.
@@ -381,8 +386,8 @@ impl Engine {
     /// changed.
     fn reassert(&mut self, moment: &mut Moment<'_>, id: InstanceId, heard: Heard) {
         // Others heard its AH number and would consider ours a replay.
-        if let (Proof::Ah(number), Some(instance)) = (heard.proof, self.instance_mut(id)) {
-            instance.sequences.note_ah(number.saturating_add(1));
+        if let Proof::Ah(number) = heard.proof {
+            self.note_ah(moment, id, number.saturating_add(1));
         }
         if self.admits(id, Reason::Lower, moment.now)
             && let Some(instance) = self.instance(id)
@@ -424,7 +429,7 @@ impl Engine {
         instance.last_sent_from = Some((interface, source));
         // Never 0: the kernel would replace it by a number of its own.
         instance.packet_id = instance.packet_id.checked_add(1).unwrap_or(1);
-        let signature = signature(instance, time, priority, source, moment.out);
+        let signature = signature(instance, (moment.now, time), priority, source, moment.out);
         match instance.config.unicast() {
             None => {
                 let to = To { address: instance.config.destination, hop_limit: 255, old: false };
@@ -492,13 +497,17 @@ enum Signature {
 
 fn signature(
     instance: &mut Instance,
-    time: WallTime,
+    (now, time): (Instant, WallTime),
     priority: u8,
     source: IpAddr,
     out: &mut Actions,
 ) -> Signature {
     if instance.config.ah_key().is_some() {
-        return Signature::Ah(instance.sequences.next_ah());
+        let (number, report) = instance.sequences.next_ah(now, time);
+        if report {
+            out.push(Action::Report);
+        }
+        return Signature::Ah(number);
     }
     let Some(hmac) = instance.config.hmac().filter(|hmac| hmac.mode != HmacMode::ReceiveOnly)
     else {

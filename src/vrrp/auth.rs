@@ -3,31 +3,58 @@
 use core::net::IpAddr;
 use core::time::Duration;
 
+use crate::base::limit::Limit;
 use crate::base::{Instant, WallTime};
 use crate::model::extras::Hmac;
+use crate::status::vrrp::AhSummary;
 
 /// Highest AH sequence number, as in keepalived; a new mastership starts over.
 const LAST: u32 = u32::MAX - 2;
-/// Unreported AH numbers that a master may have used in addition to those its advert rate accounts for.
-pub const SLACK: u32 = 256;
+/// AH numbers by the time of day begin in 2020, here in seconds since 1970, and advance by this many a second: twice as
+/// fast as a master, so that those used for additional adverts are soon made up for.
+const EPOCH: u64 = 1_577_836_800;
+const RATE: u32 = 2;
+/// They stop here (in 2071), so that the following ones are not used up for decades.
+const MOST: u32 = 0xc000_0000;
+/// AH numbers, sent or heard, that need not be reported in addition to [`RATE`] ...
+const BURST: u32 = 16;
+/// ... and those that may be used before a report arrives as well.
+const SLACK: u32 = 2 * BURST;
 /// Number of multicast senders whose sequence is remembered.
 pub const SENDERS: usize = 4;
 
 /// The sequence numbers of one virtual router.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Sequences {
     /// Of the last AH advert, sent or heard: a new master continues the numbers of the old one.
     ah: u32,
     /// The last number was sent by this router.
     own: bool,
-    /// AH numbers that the previous process of this role may have sent after those it reported.
-    untold: u32,
+    /// Up to here the previous processes of this role may have used AH numbers. Those of a current master, which may be
+    /// lower, are accepted, but none of them is sent again.
+    used: u32,
+    /// AH numbers that need not be reported to the next process of this role.
+    pace: Limit,
     /// The AH numbers are used up.
     exhausted: bool,
     /// Of the last trailer sent.
     sent: u64,
     /// Of the last trailer heard from each sender, and when; the most recent sender is last.
     heard: Vec<(IpAddr, u64, Instant)>,
+}
+
+impl Default for Sequences {
+    fn default() -> Self {
+        Self {
+            ah: 0,
+            own: false,
+            used: 0,
+            pace: full(),
+            exhausted: false,
+            sent: 0,
+            heard: Vec::new(),
+        }
+    }
 }
 
 impl Sequences {
@@ -37,15 +64,26 @@ impl Sequences {
         self.ah
     }
 
-    /// The number of the next AH advert.
-    pub const fn next_ah(&mut self) -> u32 {
-        if self.ah > LAST {
-            self.exhausted = true;
-        } else {
-            self.ah += 1;
-        }
+    /// The AH numbers that the next process of this role has to know.
+    #[must_use]
+    pub fn report(&self, now: Instant, time: WallTime) -> AhSummary {
+        AhSummary { last: self.ah, used: self.used.max(self.ah).max(by_clock(time)), at: now }
+    }
+
+    /// The number of the next AH advert, and whether it should be reported to the next process of this role. It is the
+    /// one that belongs to the time of day, or the one after all that were used: others keep the last number and do not
+    /// know that this router was restarted, was another virtual router meanwhile, or was cut off from the master that
+    /// they have heard.
+    //= rfc2402 3.3.2: the sender increments the Sequence Number for this SA
+    // departs: by more than one, as the time of day does. A receiver accepts every higher number (3.4.3). If the clock
+    // is not set, the numbers begin with 1.
+    pub fn next_ah(&mut self, now: Instant, time: WallTime) -> (u32, bool) {
+        let last = self.ah.max(self.used.min(LAST + 1));
+        let number = if last > LAST { last } else { (last + 1).max(by_clock(time)) };
+        self.exhausted |= last > LAST;
+        let report = self.advance(number, now, time);
         self.own = true;
-        self.ah
+        (number, report)
     }
 
     /// Whether an AH advert with this number was received before. One with the number of our last advert was not: it
@@ -56,32 +94,37 @@ impl Sequences {
         number < self.ah || number == self.ah && !self.own
     }
 
-    /// Notes the number of a valid AH advert.
-    pub const fn note_ah(&mut self, number: u32) {
-        (self.ah, self.own) = (number, false);
+    /// Notes the number of a valid AH advert; true if it should be reported to the next process of this role.
+    pub fn note_ah(&mut self, number: u32, now: Instant, time: WallTime) -> bool {
+        self.own = false;
+        self.advance(number, now, time)
     }
 
-    /// Continues from the number that the previous process of this role reported `age` ago. As a master it has sent
-    /// more since: at most one a second, and twice that if other routers made it answer at once.
-    pub fn resume(&mut self, number: u32, age: Duration, was_master: bool) {
-        let seconds = u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
-        (self.ah, self.own) = (number, false);
-        self.untold = if was_master { seconds.saturating_mul(2).saturating_add(SLACK) } else { 0 };
-    }
-
-    /// An election begins. An instance that continues as master (`at_once`) skips the numbers that others may have
-    /// heard; one that waits must not, because the current master may have continued from there.
-    pub fn begin(&mut self, at_once: bool) {
-        let untold = core::mem::take(&mut self.untold);
-        if at_once {
-            self.ah = self.ah.saturating_add(untold).min(LAST + 1);
+    /// A report accounts for the numbers by the time of day and [`RATE`] others a second after it; if more are used,
+    /// another one is needed.
+    fn advance(&mut self, number: u32, now: Instant, time: WallTime) -> bool {
+        let count = number.saturating_sub(self.ah.max(by_clock(time))).min(SLACK);
+        self.ah = number;
+        let report = !(0..count).all(|_| self.pace.take(now));
+        if report {
+            self.pace = full();
         }
+        report
+    }
+
+    /// Continues from what the previous process of this role reported. It has sent or heard more since. The current
+    /// master may have continued from an earlier one, so all after the last one reported are still accepted.
+    pub fn resume(&mut self, told: AhSummary, now: Instant) {
+        let seconds = u32::try_from(now.since(told.at).as_secs()).unwrap_or(u32::MAX);
+        let since = seconds.saturating_mul(RATE).saturating_add(SLACK);
+        (self.ah, self.own) = (told.last, false);
+        self.used = told.used.max(told.last).saturating_add(since);
     }
 
     /// A new mastership begins.
     pub const fn renew(&mut self) {
         if self.exhausted {
-            (self.ah, self.exhausted) = (0, false);
+            (self.ah, self.used, self.exhausted) = (0, 0, false);
         }
     }
 
@@ -138,6 +181,17 @@ impl Sequences {
     }
 }
 
+/// The AH number that belongs to a time of day.
+fn by_clock(time: WallTime) -> u32 {
+    let halves = time.secs.saturating_sub(EPOCH).saturating_mul(u64::from(RATE));
+    let halves = halves.saturating_add(u64::from(time.nanos >= 500_000_000));
+    u32::try_from(halves).unwrap_or(MOST).min(MOST)
+}
+
+fn full() -> Limit {
+    Limit::new(BURST, Duration::from_secs(1) / RATE)
+}
+
 /// How far a sequence advances in this time.
 fn span(time: Duration) -> u64 {
     let time = WallTime { secs: time.as_secs(), nanos: time.subsec_nanos() };
@@ -172,6 +226,10 @@ mod tests {
     fn hmac(monotonic: bool) -> Hmac {
         let window = Duration::from_secs(10);
         Hmac { keys: Vec::new(), active: 1, window, monotonic, mode: HmacMode::Enforce }
+    }
+
+    fn next(sequences: &mut Sequences) -> u32 {
+        sequences.next_ah(Instant::ZERO, WallTime::default()).0
     }
 
     #[test]
@@ -227,27 +285,85 @@ mod tests {
     #[test]
     fn ah_numbers_begin_again_with_a_new_mastership() {
         let mut sequences = Sequences { ah: u32::MAX - 3, ..Sequences::default() };
-        let numbers: Vec<u32> = (0..4).map(|_| sequences.next_ah()).collect();
+        let numbers: Vec<u32> = (0..4).map(|_| next(&mut sequences)).collect();
         assert_eq!(numbers, [u32::MAX - 2, u32::MAX - 1, u32::MAX - 1, u32::MAX - 1]);
         sequences.renew();
-        assert_eq!(sequences.next_ah(), 1);
+        assert_eq!(next(&mut sequences), 1);
         sequences.renew();
-        assert_eq!(sequences.next_ah(), 2);
+        assert_eq!(next(&mut sequences), 2);
+    }
+
+    #[test]
+    fn ah_numbers_follow_the_time_of_day_where_that_is_higher() {
+        let mut sequences = Sequences::default();
+        let times =
+            [(EPOCH - 1, 0), (EPOCH + 500, 0), (EPOCH + 499, 0), (EPOCH + 501, 500_000_000)];
+        let numbers =
+            times.map(|(secs, nanos)| sequences.next_ah(Instant::ZERO, WallTime { secs, nanos }).0);
+        assert_eq!(numbers, [1, 1000, 1001, 1003]);
+        // Centuries later there is still room.
+        for secs in [1 << 33, u64::MAX] {
+            let late = WallTime { secs, nanos: 999_999_999 };
+            assert_eq!(Sequences::default().next_ah(Instant::ZERO, late).0, MOST);
+        }
+    }
+
+    /// Sends `rate` adverts every `interval` seconds and replaces the process after each; returns how often it reports.
+    fn reports(clock: u64, interval: u64, rate: u32) -> u32 {
+        let at = |seconds: u64| Instant::from_nanos(seconds * 1_000_000_000);
+        let time = |seconds: u64| WallTime { secs: clock + seconds, nanos: 0 };
+        let mut sequences = Sequences::default();
+        let (mut told, mut reports) = (sequences.report(at(0), time(0)), 0);
+        for second in (1..=600).step_by(usize::try_from(interval).unwrap()) {
+            for _ in 0..rate {
+                let (number, report) = sequences.next_ah(at(second), time(second));
+                let mut next_one = Sequences::default();
+                next_one.resume(told, at(second));
+                // The clock may have been set back meanwhile.
+                assert!(next_one.clone().next_ah(at(second), time(second)).0 > number);
+                assert!(next_one.next_ah(at(second), time(0)).0 > number);
+                if report {
+                    (told, reports) = (sequences.report(at(second), time(second)), reports + 1);
+                }
+            }
+        }
+        reports
+    }
+
+    #[test]
+    fn what_is_not_reported_is_skipped_by_the_next_process() {
+        for clock in [0, EPOCH + 1_000_000] {
+            assert_eq!([reports(clock, 1, 1), reports(clock, 40, 1)], [0, 0]);
+            let many = reports(clock, 1, 10);
+            assert!(many > 50 && many < 600, "{many}");
+        }
+        // A process accepts the adverts of a master that continued earlier, and the one after it does as well.
+        let none = WallTime::default();
+        let told = AhSummary { last: 7, used: 7, at: Instant::ZERO };
+        let now = Instant::from_nanos(10_000_000_000);
+        let mut second = Sequences::default();
+        second.resume(told, now);
+        assert!(second.is_old_ah(7) && !second.is_old_ah(8));
+        assert!(!second.note_ah(8, now, none));
+        let mut third = Sequences::default();
+        third.resume(second.report(now, none), now);
+        assert!(!third.is_old_ah(9) && next(&mut third) > 27);
     }
 
     #[test]
     fn the_number_of_our_own_advert_is_new_in_that_of_another_router_once() {
         let mut sequences = Sequences::default();
         assert!(sequences.is_old_ah(0));
-        let number = sequences.next_ah();
+        let number = next(&mut sequences);
         assert_eq!(
             [number - 1, number, number + 1].map(|n| sequences.is_old_ah(n)),
             [true, false, false]
         );
-        sequences.note_ah(number);
+        sequences.note_ah(number, Instant::ZERO, WallTime::default());
         assert!(sequences.is_old_ah(number));
-        sequences.resume(number, Duration::ZERO, true);
-        assert!(sequences.is_old_ah(number));
+        let told = sequences.report(Instant::ZERO, WallTime::default());
+        sequences.resume(told, Instant::ZERO);
+        assert!(sequences.is_old_ah(number) && !sequences.is_old_ah(number + 1));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::event::InstanceId;
 use super::garp::Announcing;
 use super::group::{GroupId, Tally};
 use super::health::{Health, OwnFaults};
-use super::limit::{Corrections, Lines};
+use super::limit::{Corrections, LogLimits};
 use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
@@ -118,7 +118,7 @@ pub(super) struct Instance {
     /// Sequence numbers of authenticated adverts.
     pub sequences: Sequences,
     /// Log lines that other routers caused.
-    pub lines: Lines,
+    pub log_limits: LogLimits,
     /// Answers to masters of lower priority.
     pub corrections: Corrections,
     /// The kernel refused every address: it does not take part until then.
@@ -199,7 +199,7 @@ impl Instance {
             mailed: None,
             packet_id: 0,
             sequences: Sequences::default(),
-            lines: Lines::default(),
+            log_limits: LogLimits::default(),
             corrections: Corrections::default(),
             held_down_until: None,
             quarantined: false,

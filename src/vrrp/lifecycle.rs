@@ -72,8 +72,7 @@ impl Engine {
                 let id = self.instances.named(&known.name);
                 if let Some(instance) = id.and_then(|id| self.instance_mut(id)) {
                     instance.was_master = known.state == State::Master;
-                    let (number, at) = known.ah;
-                    instance.sequences.resume(number, moment.now.since(at), instance.was_master);
+                    instance.sequences.resume(known.ah, moment.now);
                     instance.sequences.resume_heard(known.heard, end);
                     instance.announced = known.announced;
                     instance.mailed = known.announced;

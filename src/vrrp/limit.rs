@@ -7,9 +7,11 @@
 use core::time::Duration;
 
 use super::event::InstanceId;
-use super::instance::{Machine, say};
+use super::instance::{Machine, peer};
 use super::{Action, Engine, Moment, Timer, notify};
 use crate::base::Instant;
+use crate::base::limit::Limit;
+use crate::status::PEER;
 
 /// Number of corrections without a pause, for the case of several masters at once.
 const BURST: u32 = 3;
@@ -21,6 +23,10 @@ const FRAME: Duration = Duration::from_micros(200);
 const PERIOD: Duration = Duration::from_secs(60);
 /// to this number for kinds of which each line may matter.
 const SEVERAL: u32 = 5;
+/// Number of consecutive lines about unknown VRIDs (`log_unknown_vrids`);
+const UNKNOWN: u32 = 20;
+/// after that one in this time.
+const UNKNOWN_PAUSE: Duration = Duration::from_secs(3);
 
 /// Answers to masters of lower priority, and to those that leave.
 #[derive(Clone, Copy, Debug, Default)]
@@ -79,11 +85,15 @@ pub(super) enum Reason {
     Checksum,
     /// The sender's clock differs from ours.
     Clock,
+    /// A master leaves (priority 0).
+    Farewell,
+    /// The delay of a preemption begins or ends.
+    Preemption,
 }
 
 /// Kinds of refusals.
 const REFUSALS: usize = 19;
-const KINDS: usize = REFUSALS + 8;
+const KINDS: usize = REFUSALS + 10;
 
 impl Reason {
     const fn index(self) -> usize {
@@ -97,12 +107,17 @@ impl Reason {
             Self::Unsent => REFUSALS + 5,
             Self::Checksum => REFUSALS + 6,
             Self::Clock => REFUSALS + 7,
+            Self::Farewell => REFUSALS + 8,
+            Self::Preemption => REFUSALS + 9,
         }
     }
 
     const fn lines(index: usize) -> u32 {
+        const LOWER: usize = Reason::Lower.index();
+        const NEW_MASTER: usize = Reason::NewMaster.index();
+        const FAREWELL: usize = Reason::Farewell.index();
         // One line per refusal is enough.
-        if index <= REFUSALS + 1 || index >= REFUSALS + 5 { 1 } else { SEVERAL }
+        if matches!(index, LOWER..=NEW_MASTER | FAREWELL..) { SEVERAL } else { 1 }
     }
 
     const WORDS: [&'static str; KINDS] = [
@@ -133,12 +148,27 @@ impl Reason {
         "advert not sent",
         "another form of checksum",
         "another time of day",
+        "priority 0",
+        "preempt delay",
     ];
 }
 
-/// Lines logged and suppressed, by kind.
+/// Log lines written and suppressed, by kind.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lines([Kind; KINDS]);
+pub(super) struct LogLimits([Kind; KINDS]);
+
+/// Log lines about virtual router ids that no instance has (`log_unknown_vrids`).
+#[derive(Clone, Debug)]
+pub(super) struct UnknownVrids {
+    lines: Limit,
+    left_out: u32,
+}
+
+impl Default for UnknownVrids {
+    fn default() -> Self {
+        Self { lines: Limit::new(UNKNOWN, UNKNOWN_PAUSE), left_out: 0 }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Kind {
@@ -148,7 +178,7 @@ struct Kind {
     seen: u32,
 }
 
-impl Lines {
+impl LogLimits {
     /// Whether a line of this kind is to be logged now; otherwise it is counted. The second value: this is the first
     /// suppressed one, so a summary must be logged later.
     fn admit(&mut self, reason: Reason, now: Instant) -> (bool, bool) {
@@ -186,11 +216,33 @@ impl Engine {
     /// Whether a line that other routers caused is to be logged now. Suppressed lines are counted and reported later.
     pub(super) fn admits(&mut self, id: InstanceId, reason: Reason, now: Instant) -> bool {
         let Some(instance) = self.instance_mut(id) else { return false };
-        let (logged, first) = instance.lines.admit(reason, now);
+        let (logged, first) = instance.log_limits.admit(reason, now);
         if first {
             self.arm_limits(id);
         }
         logged
+    }
+
+    /// Whether a line about a packet for an unknown virtual router id is to be logged now. Suppressed lines are counted
+    /// and reported later.
+    pub(super) fn admits_unknown_vrid(&mut self, now: Instant) -> bool {
+        let logged = self.unknown_vrids.lines.take(now);
+        if !logged {
+            if self.unknown_vrids.left_out == 0 {
+                self.timers.set(Timer::UnknownVrids, now + PERIOD);
+            }
+            self.unknown_vrids.left_out = self.unknown_vrids.left_out.saturating_add(1);
+        }
+        logged
+    }
+
+    /// Reports the suppressed lines about unknown virtual router ids.
+    pub(super) fn report_unknown_vrids(&mut self) {
+        let count = core::mem::take(&mut self.unknown_vrids.left_out);
+        tracing::info!(
+            target: PEER,
+            "{count} more in the last minute were not logged: unknown VRID"
+        );
     }
 
     /// A master heard another one: it sends an advert, and corrects ARP caches unless the other one leaves. Corrections
@@ -267,11 +319,11 @@ impl Engine {
     /// A delayed correction may be sent, or suppressed lines are to be reported.
     pub(super) fn limits_due(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
-        let mut lines = core::mem::take(&mut instance.lines);
-        for (words, count) in lines.left_out(moment.now) {
-            say!(info, *instance, "{count} more in the last minute were not logged: {words}");
+        let mut limits = core::mem::take(&mut instance.log_limits);
+        for (words, count) in limits.left_out(moment.now) {
+            peer!(info, *instance, "{count} more in the last minute were not logged: {words}");
         }
-        instance.lines = lines;
+        instance.log_limits = limits;
         self.correct_now(moment, id);
         self.arm_limits(id);
     }
@@ -282,7 +334,7 @@ impl Engine {
         let advert = corrections.advert_owed.map(|_| corrections.adverts.next());
         let notice = corrections.notice_owed.then(|| corrections.notices.next());
         let set = corrections.set_owed.then(|| corrections.sets.next());
-        let next = [advert, notice, set, instance.lines.next()].into_iter().flatten().min();
+        let next = [advert, notice, set, instance.log_limits.next()].into_iter().flatten().min();
         self.set_timer(Timer::Limits(id), next);
     }
 }
@@ -304,11 +356,13 @@ mod tests {
             (Reason::Unsent, 1),
             (Reason::Checksum, 1),
             (Reason::Clock, 1),
+            (Reason::Farewell, SEVERAL),
+            (Reason::Preemption, SEVERAL),
         ];
         let all: Vec<(Reason, u32)> = refused.map(|reason| (reason, 1)).chain(others).collect();
         assert_eq!(all.len(), Reason::WORDS.len());
         for ((reason, most), words) in all.into_iter().zip(Reason::WORDS) {
-            let mut lines = Lines::default();
+            let mut lines = LogLimits::default();
             let logged = (0..10).filter(|_| lines.admit(reason, now).0).count();
             assert_eq!(logged, most as usize, "{words}");
             let left_out: Vec<_> = lines.left_out(now + PERIOD).collect();
@@ -318,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_line_a_minute_and_a_count() {
-        let mut lines = Lines::default();
+        let mut lines = LogLimits::default();
         let at = |secs: u64| Instant::from_nanos(secs * 1_000_000_000);
         let reason = Reason::Refused(5);
         assert_eq!(lines.admit(reason, at(1)), (true, false));

@@ -30,7 +30,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::base::limit::Limit;
 use crate::base::{IfIndex, IfName, Instant, Name, WallTime};
 use crate::model;
 use crate::plan::{Setting, Table};
@@ -95,9 +94,6 @@ const SLICE: usize = 64;
 #[cfg(test)]
 const CHECKED: usize = 16;
 
-/// Number of consecutive lines about unknown VRIDs (`log_unknown_vrids`); after that one every three seconds.
-const UNKNOWN: u32 = 20;
-
 /// All virtual routers of one host.
 #[derive(Debug)]
 pub struct Engine {
@@ -160,7 +156,7 @@ pub struct Engine {
     hears_ah: bool,
     /// The time of day, and when it was reported.
     told_time: Option<(Instant, WallTime)>,
-    unknown_lines: Limit,
+    unknown_vrids: limit::UnknownVrids,
     unknown_vrid: u64,
     malformed: u64,
     /// Number of steps that panicked.
@@ -236,7 +232,7 @@ impl Engine {
             frames: garp::SLICE,
             hears_ah: false,
             told_time: None,
-            unknown_lines: Limit::new(UNKNOWN, core::time::Duration::from_secs(3)),
+            unknown_vrids: limit::UnknownVrids::default(),
             unknown_vrid: 0,
             malformed: 0,
             failures: 0,
@@ -364,6 +360,7 @@ impl Engine {
                 Timer::Join => self.join_again(moment),
                 Timer::Delays => self.delays_over(moment),
                 Timer::Reports => self.reports_overdue(moment),
+                Timer::UnknownVrids => self.report_unknown_vrids(),
                 Timer::HoldDown(id) => {
                     if let Some(instance) = self.instance_mut(id) {
                         instance.held_down_until = None;

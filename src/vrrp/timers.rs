@@ -33,6 +33,8 @@ pub(super) enum Timer {
     Reports,
     /// A change of a link has lasted long enough; one for all.
     Delays,
+    /// Suppressed log lines about unknown virtual router ids are to be reported; one for all.
+    UnknownVrids,
 }
 
 const KINDS: u32 = 16;
@@ -52,6 +54,7 @@ impl Timer {
             Self::Limits(id) => (8, id.0),
             Self::Reports => (9, 0),
             Self::Delays => (10, 0),
+            Self::UnknownVrids => (11, 0),
         };
         id * KINDS + kind
     }
@@ -69,6 +72,7 @@ impl Timer {
             8 => Self::Limits(InstanceId(id)),
             9 => Self::Reports,
             10 => Self::Delays,
+            11 => Self::UnknownVrids,
             _ => Self::Slice,
         }
     }

@@ -4,8 +4,8 @@
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
-use super::instance::{Instance, Machine, say};
-use super::limit::Corrections;
+use super::instance::{Instance, Machine, peer, say};
+use super::limit::{Corrections, Reason};
 use super::{Action, Engine, Moment, Timer, timing};
 use crate::base::Instant;
 use crate::model::vrrp::{InitialState, Preempt, Priority};
@@ -71,8 +71,6 @@ impl Engine {
         if to == State::Init {
             // The end of an instance is announced by the caller: no earlier state may follow it.
             instance.unannounced = None;
-        } else {
-            instance.sequences.begin(to == State::Master);
         }
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
@@ -310,13 +308,19 @@ impl Engine {
         if delay.is_zero() || heard == 0 {
             return;
         }
-        if heard >= instance.effective_priority {
-            if instance.preempt_at.take().is_some() {
-                say!(debug, *instance, "stop preempt delay");
+        let starts = heard < instance.effective_priority;
+        if starts == instance.preempt_at.is_some() {
+            return;
+        }
+        instance.preempt_at = starts.then_some(moment.now + delay);
+        if self.admits(id, Reason::Preemption, moment.now)
+            && let Some(instance) = self.instance(id)
+        {
+            if starts {
+                peer!(debug, *instance, "start preempt delay ({:.6})", delay.as_secs_f64());
+            } else {
+                peer!(debug, *instance, "stop preempt delay");
             }
-        } else if instance.preempt_at.is_none() {
-            instance.preempt_at = Some(moment.now + delay);
-            say!(debug, *instance, "start preempt delay ({:.6})", delay.as_secs_f64());
         }
     }
 }

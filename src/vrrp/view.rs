@@ -18,7 +18,7 @@ impl Engine {
     /// them; and whether there are more. The names of interfaces are in the first part.
     #[must_use]
     pub fn summary_part(&self, now: Instant, skip: usize, count: usize) -> (Summary, bool) {
-        let own = self.instances.iter().count();
+        let (own, time) = (self.instances.iter().count(), self.time_of_day(now));
         let instances: Vec<InstanceSummary> = self
             .instances
             .iter()
@@ -29,7 +29,7 @@ impl Engine {
                 state: i.state(),
                 announced: i.announced,
                 own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
-                ah: (i.sequences.ah(), now),
+                ah: i.sequences.report(now, time),
                 heard: i.sequences.heard().to_vec(),
             })
             .collect();

@@ -13,7 +13,7 @@ use evervip::check::probe::{Closing, Failure, ProbeId, Request, Step, Verdict};
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::checker::{Checker, CheckerKind, Connection};
 use evervip::model::service::{Forward, Protocol, SorryServer};
-use evervip::model::{Command, Lvs, RealServer, Service, ServiceKey};
+use evervip::model::{Command, Lvs, RealServer, Service, ServiceKey, Shared};
 use evervip::plan::Outcome;
 use evervip::plan::ipvs::{Destination, DestinationKey, Op, Table};
 use evervip::plan::listing::Listing;
@@ -448,8 +448,8 @@ pub fn sorry(n: u8) -> Option<SorryServer> {
     Some(SorryServer { address: at(n), port: 80, forward: Forward::Nat, inhibit: false })
 }
 
-pub fn lvs(services: Vec<Service>) -> Lvs {
-    Lvs { services, ..Lvs::default() }
+pub fn lvs(services: Vec<impl Into<Shared<Service>>>) -> Lvs {
+    Lvs { services: services.into_iter().map(Into::into).collect(), ..Lvs::default() }
 }
 
 /// One service 10.0.0.1:80 with the servers .71 and .72.

@@ -367,7 +367,7 @@ fn audited() -> Lvs {
 #[test]
 fn what_others_do_to_the_table_is_put_back() {
     let mut config = audited();
-    config.services.push(service(2, vec![real(81)]));
+    config.services.push(service(2, vec![real(81)]).into());
     let meddling: [(&[Op], &[&str]); 5] = [
         (
             &[Op::Flush],
@@ -436,7 +436,7 @@ fn what_others_do_to_the_table_is_put_back() {
 
 #[test]
 fn a_look_at_a_large_table_costs_one_list_and_changes_nothing() {
-    let services = (1..=200).map(|n| service(n, vec![real(71)])).collect();
+    let services = (1..=200).map(|n| service(n, vec![real(71)]).into()).collect();
     let mut bench = Bench::settled(&Lvs { services, ..audited() });
     bench.seconds(30);
     bench.expect(&["list"]);

@@ -315,7 +315,7 @@ fn a_service_that_is_there_when_it_is_to_be_made_is_adopted() {
         engine: None,
     };
     bench.kernel.apply(&Op::AddService { service: key(2), settings });
-    bench.reload(&lvs(vec![pair().services.remove(0), service(2, vec![real(80)])]));
+    bench.reload(&lvs(vec![pair().services.remove(0), service(2, vec![real(80)]).into()]));
     bench.expect(&[
         "+service 10.0.0.2:80 rr -> Already",
         "+10.0.0.80:80*1",

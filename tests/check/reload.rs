@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use evervip::base::Name;
+use evervip::model::Lvs;
 use evervip::model::service::Forward;
 use evervip::plan::ipvs::Op;
 
@@ -25,7 +26,7 @@ fn an_equal_configuration_does_nothing_and_keeps_the_phase_of_checks() {
 #[test]
 fn what_stays_is_not_touched_by_what_changes_beside_it() {
     let mut config = pair();
-    config.services.push(service(2, vec![real(80), real(81)]));
+    config.services.push(service(2, vec![real(80), real(81)]).into());
     let mut bench = Bench::settled(&config);
     bench.answer("10.0.0.72:80", Answer::Refuses);
     bench.answer("10.0.0.80:80", Answer::Silent);
@@ -36,7 +37,7 @@ fn what_stays_is_not_touched_by_what_changes_beside_it() {
     bench.forget();
     // A different order, a new service in between, a new server, a different weight.
     config.services.reverse();
-    config.services.insert(1, service(3, vec![real(90)]));
+    config.services.insert(1, service(3, vec![real(90)]).into());
     config.services[2].servers.reverse();
     config.services[2].servers.push(real(73));
     config.services[0].servers[1].weight = 4;
@@ -117,7 +118,7 @@ fn additions_come_before_removals_over_all_services() {
     let mut config = lvs(vec![service(1, vec![real(71)]), service(2, vec![real(80)])]);
     let mut bench = Bench::settled(&config);
     config.services[0].servers = vec![real(72)];
-    config.services[1] = service(3, vec![real(80)]);
+    config.services[1] = service(3, vec![real(80)]).into();
     bench.reload(&config);
     bench.expect(&[
         "+10.0.0.72:80*1",
@@ -344,7 +345,7 @@ fn the_sorry_server_changes_while_it_serves() {
 fn a_service_that_goes_and_returns_before_the_kernel_answered() {
     let mut bench = Bench::settled(&pair());
     bench.hold = true;
-    bench.reload(&lvs(vec![]));
+    bench.reload(&Lvs::default());
     bench.reload(&pair());
     bench.release();
     bench.expect(&[
@@ -365,7 +366,7 @@ fn a_service_that_goes_and_returns_before_the_kernel_answered() {
 fn a_service_that_could_not_be_removed_is_tried_again() {
     let mut bench = Bench::settled(&pair());
     bench.refuse = Box::new(|op| matches!(op, Op::DeleteService { .. }).then_some(16));
-    bench.reload(&lvs(vec![]));
+    bench.reload(&Lvs::default());
     bench.seconds(5);
     assert_eq!(bench.owned, [key(1)], "ours until it is gone indeed");
     bench.refuse = Box::new(|_| None);

@@ -248,6 +248,29 @@ fn a_limit_noticed_late_is_tried_again_first() {
     assert_eq!(bench.pool(), "72*1");
 }
 
+/// Up to 200 ms are the lateness of any busy machine; more is a stall.
+#[test]
+fn a_stall_is_more_than_a_fifth_of_a_second() {
+    for (late, pool, repeated) in [(0, "72*1", 0), (200, "72*1", 0), (201, "71*1 72*1", 1)] {
+        let mut bench = Bench::settled(&with_check(|check| check.retry = 0));
+        let before = bench.engine.view(bench.now).counters.repeated;
+        bench.answer("10.0.0.71:80", Answer::Silent);
+        while bench.open.is_empty() {
+            bench.run(Duration::from_millis(10));
+        }
+        // The attempt that just began has the latest time limit of all timers that are near.
+        let limit = bench.engine.view(bench.now).services[0].servers[0].checks[0].due.unwrap();
+        bench.now = limit + Duration::from_millis(late);
+        bench.event(Event::Timer);
+        assert_eq!(bench.pool(), pool, "{late} ms");
+        let counters = bench.engine.view(bench.now).counters;
+        assert_eq!(counters.repeated - before, repeated, "{late} ms");
+        // One that is repeated and silent again counts, in time or late.
+        bench.seconds(5);
+        assert_eq!(bench.pool(), "72*1", "{late} ms");
+    }
+}
+
 #[test]
 fn a_late_answer_to_an_attempt_given_up_says_nothing() {
     let mut bench = Bench::settled(&with_check(|check| check.retry = 0));

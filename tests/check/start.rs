@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use evervip::base::{Family, Name};
 use evervip::check::{Event, Limits};
-use evervip::model::ServiceKey;
 use evervip::model::service::Forward;
+use evervip::model::{Lvs, ServiceKey};
 use evervip::plan::ipvs::{Destination, Op, Settings};
 use evervip::status::check::Kernel;
 
@@ -141,7 +141,7 @@ fn differences_are_mended_and_nothing_else() {
     put(&mut bench, 2, &[(80, 1)]);
     bench.reload(&lvs(vec![
         pair_with(|service| service.scheduler = Name::from("wlc")).services.remove(0),
-        service(3, vec![real(81)]),
+        service(3, vec![real(81)]).into(),
     ]));
     bench.expect(&[
         "read",
@@ -297,7 +297,7 @@ fn one_failure_after_a_restart_of_the_role_alone_takes_no_server_out() {
 fn a_table_of_others_alone_is_no_business_of_ours() {
     let mut bench = Bench::new();
     put(&mut bench, 2, &[(80, 1)]);
-    bench.reload(&lvs(vec![]));
+    bench.reload(&Lvs::default());
     bench.seconds(60);
     bench.stop(false);
     bench.expect(&["read", "done"]);
@@ -477,7 +477,7 @@ fn services_by_mark_of_both_families() {
 
 #[test]
 fn thousands_of_services_write_a_few_at_a_time_and_urgent_ones_first() {
-    let mut config = lvs(vec![]);
+    let mut config = Lvs::default();
     for high in 0..2u8 {
         for low in 0..=255u8 {
             let mut service = service(1, vec![real(71)]);
@@ -486,7 +486,7 @@ fn thousands_of_services_write_a_few_at_a_time_and_urgent_ones_first() {
                 endpoint: ([10, 9, high, low], 80).into(),
             };
             service.servers[0].checkers[0].warmup = Duration::ZERO;
-            config.services.push(service);
+            config.services.push(service.into());
         }
     }
     let mut bench = Bench::with(1, Limits { probes: 2000, writes: 16, ..Limits::default() });

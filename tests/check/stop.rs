@@ -1,5 +1,8 @@
 //! Stopping.
 
+use evervip::check::Action;
+use evervip::plan::ipvs::Op;
+
 use super::bench::{Answer, Bench, command, key, lvs, pair, pair_with, real, service, sorry};
 
 #[test]
@@ -12,7 +15,7 @@ fn everything_of_ours_goes_in_order_and_nothing_else() {
         service.servers.reverse();
         service.servers[0].inhibit_on_failure = true;
     });
-    config.services.push(service(2, vec![real(80)]));
+    config.services.push(service(2, vec![real(80)]).into());
     let mut bench = Bench::new();
     bench.answer("10.0.0.72:80", Answer::Refuses);
     bench.reload(&config);
@@ -99,7 +102,7 @@ fn flush_on_stop_is_one_operation() {
 fn flush_on_stop_of_services_leaves_their_servers_to_the_kernel() {
     let mut config = pair();
     config.flush_services_only = true;
-    config.services.push(service(2, vec![real(80)]));
+    config.services.push(service(2, vec![real(80)]).into());
     let mut bench = Bench::settled(&config);
     bench.stop(false);
     bench.expect(&["-service 10.0.0.1:80", "-service 10.0.0.2:80", "done"]);
@@ -179,4 +182,94 @@ fn told_to_leave_at_once_without_ipvs_it_leaves() {
     bench.stop(false);
     bench.release();
     bench.expect(&["read", "done"]);
+}
+
+#[test]
+fn told_to_leave_at_once_it_empties_the_table_if_configured() {
+    let mut config = pair();
+    config.flush_on_stop = true;
+    let mut bench = Bench::settled(&config);
+    bench.crash(2);
+    bench.hold = true;
+    bench.reload(&config);
+    bench.stop(false);
+    bench.release();
+    bench.expect(&["read", "flush", "done"]);
+    assert!(bench.kernel.services.is_empty() && bench.owned.is_empty());
+}
+
+/// Each kind of operation that can be under way when the daemon is told to stop.
+#[test]
+fn what_the_kernel_refuses_during_a_stop_does_not_keep_it_from_leaving() {
+    type Change = fn(&mut evervip::model::Service);
+    let changes: [Change; 5] = [
+        |service| service.servers.push(real(73)),
+        |service| service.servers.truncate(1),
+        |service| service.servers[0].weight = 7,
+        |service| service.scheduler = "wrr".into(),
+        |service| service.sorry_server = sorry(9),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut bench = Bench::settled(&pair());
+        bench.hold = true;
+        bench.reload(&pair_with(change));
+        // The kernel refuses exactly what is under way.
+        let refused: Vec<Op> = bench
+            .held
+            .iter()
+            .filter_map(|action| match action {
+                Action::Apply { ops, .. } => Some(ops.to_vec()),
+                _ => None,
+            })
+            .flatten()
+            .collect();
+        assert_eq!(refused.is_empty(), number == 4, "{number}: a sorry server is not needed yet");
+        bench.refuse = Box::new(move |op| refused.contains(op).then_some(12));
+        bench.stop(false);
+        bench.release();
+        assert!(bench.done, "{number}");
+        assert!(bench.kernel.services.is_empty() && bench.owned.is_empty(), "{number}");
+    }
+}
+
+#[test]
+fn told_to_leave_while_it_waits_for_ipvs_it_leaves() {
+    let mut bench = Bench::new();
+    bench.broken = Some(2);
+    bench.reload(&pair());
+    bench.forget();
+    bench.stop(false);
+    bench.expect(&["done"]);
+    assert_eq!(bench.engine.deadline(), None);
+}
+
+#[test]
+fn with_flushed_services_only_the_quorum_is_told() {
+    let mut config = pair_with(|service| {
+        service.omega = true;
+        service.quorum_down = command("/bin/down");
+        for server in &mut service.servers {
+            server.notify_down = command("/bin/dead");
+        }
+    });
+    config.flush_services_only = true;
+    let mut bench = Bench::settled(&config);
+    bench.stop(false);
+    bench.expect(&["VS [10.0.0.1]:tcp:80 DOWN | /bin/down", "-service 10.0.0.1:80", "done"]);
+    bench.log.expect(&[]);
+}
+
+/// `omega` is a setting of one service: its neighbour says nothing.
+#[test]
+fn a_flush_tells_of_the_quorums_of_services_with_omega() {
+    let mut config = pair_with(|service| {
+        service.omega = true;
+        service.quorum_down = command("/bin/down");
+    });
+    config.services.push(service(2, vec![real(80)]).into());
+    config.services[1].quorum_down = command("/bin/other");
+    config.flush_on_stop = true;
+    let mut bench = Bench::settled(&config);
+    bench.stop(false);
+    bench.expect(&["VS [10.0.0.1]:tcp:80 DOWN | /bin/down", "flush", "done"]);
 }

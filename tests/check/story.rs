@@ -11,7 +11,7 @@ use evervip::base::Name;
 use evervip::base::rng::Rng;
 use evervip::check::{Event, Limits};
 use evervip::model::service::Forward;
-use evervip::model::{Lvs, RealServer, Service};
+use evervip::model::{Lvs, RealServer, Service, Shared};
 use evervip::plan::ipvs::{Destination, DestinationKey, Destinations, Entry, Op, Settings, Table};
 
 use super::bench::{Answer, Bench, key, lvs, real, service, sorry, tcp};
@@ -60,7 +60,7 @@ fn some_service(rng: &mut Rng, n: u8) -> Service {
 }
 
 fn some_config(rng: &mut Rng, old: &Lvs) -> Lvs {
-    let mut services = Vec::new();
+    let mut services: Vec<Shared<Service>> = Vec::new();
     for n in 1..5 {
         let kept = old.services.iter().find(|service| service.key == key(n));
         match (kept, rng.below(10)) {
@@ -77,7 +77,7 @@ fn some_config(rng: &mut Rng, old: &Lvs) -> Lvs {
                 services.push(changed);
             }
             (_, 9) => {}
-            _ => services.push(some_service(rng, n)),
+            _ => services.push(some_service(rng, n).into()),
         }
     }
     if rng.chance(30) {
@@ -186,7 +186,7 @@ fn story(seed: u64) {
     let meddles = rng.chance(30);
     let refuses = rng.chance(50);
     let (mut meddled, mut troubled) = (false, false);
-    let mut config = some_config(&mut rng, &lvs(vec![]));
+    let mut config = some_config(&mut rng, &Lvs::default());
     bench.reload(&config);
     for _ in 0..rng.below(60) {
         match rng.below(20) {

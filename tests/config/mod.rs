@@ -1,5 +1,6 @@
 //! The configuration language, from files as users write them.
 
+mod again;
 mod convert;
 mod corpus;
 mod defaults;

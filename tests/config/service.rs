@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use evervip::config::{Loaded, MemoryFiles, Options, StaticHost, load};
-use evervip::model::Service;
 use evervip::model::checker::{Checker, CheckerKind};
+use evervip::model::{Service, Shared};
 
 fn loaded(text: &str) -> Loaded {
     let host = StaticHost::default().with_all_interfaces();
@@ -19,7 +19,7 @@ fn service(lines: &str) -> (Service, Vec<&'static str>) {
     );
     let mut loaded = loaded(&text);
     let codes = loaded.diagnostics.iter().map(|d| d.code.id).collect();
-    (loaded.model.lvs.services.remove(0), codes)
+    (loaded.model.lvs.services.remove(0).into_inner(), codes)
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn group(entries: &[&str], lines: &str) -> (Vec<Service>, Vec<&'static str>) {
     );
     let loaded = loaded(&text);
     let codes = loaded.diagnostics.iter().map(|d| d.code.id).collect();
-    (loaded.model.lvs.services, codes)
+    (loaded.model.lvs.services.into_iter().map(Shared::into_inner).collect(), codes)
 }
 
 #[test]

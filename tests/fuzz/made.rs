@@ -152,6 +152,8 @@ fn messages() -> Vec<Seed> {
         id: Some("node1".into()),
         all_checks: false,
         dump: false,
+        ahead: false,
+        number: 7,
         known: Some(["E0101 vrrp_instance priorty".to_owned()].into()),
         check: Some(b"/tmp/check.log".as_slice().into()),
     };
@@ -192,7 +194,7 @@ fn summaries() -> Vec<Seed> {
         state,
         announced,
         own: vec![Prefix::new([10, 0, 0, 71].into(), 24).unwrap()],
-        ah: (7, Instant::from_nanos(1_000_000_000_000)),
+        ah: vrrp_status::AhSummary { last: 7, used: 9, at: Instant::from_nanos(1_000_000_000_000) },
         heard: vec![([10, 0, 0, 72].into(), 7 << 32, Instant::from_nanos(999_000_000_000))],
     };
     let group =

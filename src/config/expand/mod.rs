@@ -23,8 +23,10 @@ use super::checks::Checks;
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
+use super::earlier::Again;
 use super::span::Span;
 use super::text::{Text, Trim, is_blank};
+use crate::model::{Service, Shared};
 
 /// Size of a chunk in bytes.
 const CHUNK: usize = 64 << 10;
@@ -82,6 +84,8 @@ struct FileFrame {
 enum Stop {
     End,
     Full,
+    /// A block begins that may be known from an earlier read.
+    Known,
     /// The line from the first to the second offset needs special processing.
     Special(usize, usize),
 }
@@ -120,8 +124,9 @@ impl Expander {
             match frame {
                 Frame::File(file) => {
                     let collecting = self.definitions.is_collecting();
-                    match file.plain_lines(out, collecting) {
+                    match file.plain_lines(out, collecting, &cx.again) {
                         Stop::Full => {}
+                        Stop::Known => break,
                         Stop::End => {
                             cx.include_checks = file.checks;
                             self.frames.pop();
@@ -163,6 +168,42 @@ impl Expander {
             }
         }
         !(out.is_empty() && self.frames.is_empty() && self.held.is_none())
+    }
+
+    /// Whether the text that follows the current chunk begins with an opening brace.
+    pub(crate) fn brace_follows(&self) -> bool {
+        match self.frames.last() {
+            Some(Frame::File(file)) => {
+                let rest = file.text.get(file.at..).unwrap_or_default();
+                let mut lines = rest.split(|byte| *byte == b'\n');
+                let line = lines.find(|line| !is_empty_line(line)).unwrap_or_default();
+                line.trim_ascii_start_vt().starts_with(b"{")
+            }
+            Some(Frame::Rest(line)) => line.bytes.starts_with(b"{"),
+            _ => false,
+        }
+    }
+
+    /// Passes over a block that is known from an earlier read, if the next line of a file begins it: its result and its
+    /// place. Only between blocks, after everything before it was read.
+    pub(crate) fn known(&mut self, cx: &mut Cx<'_>) -> Option<(Shared<Service>, Span)> {
+        let is_busy = self.held.is_some() || self.definitions.is_collecting() || self.exhausted;
+        let Some(Frame::File(file)) = self.frames.last_mut().filter(|_| !is_busy) else {
+            return None;
+        };
+        let mut at = file.at;
+        loop {
+            let rest = file.text.get(at..)?;
+            let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
+            let line = rest.get(..length)?;
+            if rest.is_empty() || !is_empty_line(line) {
+                break;
+            }
+            at += length + 1;
+        }
+        let (service, span, end) = cx.again.take(&file.text, file.unit, at)?;
+        file.at = end + 1;
+        Some((service, span))
     }
 
     /// A line of a file that is not just a plain statement.
@@ -329,7 +370,7 @@ impl Expander {
 
 impl FileFrame {
     /// Copies lines as long as they contain only statements and comments.
-    fn plain_lines(&mut self, out: &mut Text, collecting: bool) -> Stop {
+    fn plain_lines(&mut self, out: &mut Text, collecting: bool, again: &Again) -> Stop {
         while out.bytes.len() < CHUNK {
             let Some(rest) = self.text.get(self.at..).filter(|r| !r.is_empty()) else {
                 return Stop::End;
@@ -337,9 +378,12 @@ impl FileFrame {
             let length = memchr::memchr(b'\n', rest).unwrap_or(rest.len());
             let from = self.at;
             let line = rest.get(..length).unwrap_or_default();
+            if !out.is_empty() && !collecting && again.begins(line) {
+                return Stop::Known;
+            }
             self.at = from + length + 1;
-            let kept = match classify(line) {
-                Some(kept) if !collecting && line.len() <= LINE => kept,
+            let kept = match plain(line) {
+                Some(kept) if !collecting => kept,
                 _ => return Stop::Special(from, from + length),
             };
             if kept == length && rest.len() > length {
@@ -352,6 +396,22 @@ impl FileFrame {
         }
         Stop::Full
     }
+}
+
+/// The length of a line without its comment, if it is copied as it is.
+fn plain(line: &[u8]) -> Option<usize> {
+    classify(line).filter(|_| line.len() <= LINE)
+}
+
+/// Whether a line is a statement, or its beginning or end, that is copied as it is.
+pub(crate) fn is_plain(line: &[u8]) -> bool {
+    plain(line).is_some()
+}
+
+/// Whether a line is blank, except for a comment.
+fn is_empty_line(line: &[u8]) -> bool {
+    let kept = plain(line).and_then(|kept| line.get(..kept));
+    kept.is_some_and(|kept| kept.trim_ascii_start_vt().is_empty())
 }
 
 /// The length of a line without its comment; none if the line needs more processing.

@@ -404,6 +404,7 @@ impl Server<'_> {
     }
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
+        cx.again.depends();
         let named = block.track_file.value().map(|n| n.0.clone());
         let known = named.as_ref().and_then(|name| {
             cx.draft.objects.get(&(Kind::File, name.clone())).copied().map(|o| (name.clone(), o))
@@ -431,6 +432,7 @@ impl Server<'_> {
     }
 
     fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Load<'_>) -> Option<Checker> {
+        cx.again.depends();
         let Some(name) = block.name.value() else {
             let message = "BFD_CHECK has no name, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);

@@ -66,6 +66,7 @@ fn account_for(account: &Account, purpose: Purpose, cx: &mut Load<'_>) -> Option
 
 /// The account of scripts that set none: none if there is no such account and script security requires one.
 fn default_account(cx: &mut Load<'_>) -> Option<User> {
+    cx.again.depends();
     if let Some(known) = &cx.draft.default_user {
         return known.clone();
     }
@@ -120,6 +121,7 @@ pub(crate) fn command(
     what: &str,
     cx: &mut Load<'_>,
 ) -> Option<Command> {
+    cx.again.depends();
     let at = script.at.0;
     let user = match script.account.as_ref().or(own) {
         Some(account) => account_for(account, purpose, cx)?,

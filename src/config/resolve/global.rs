@@ -203,8 +203,9 @@ pub(super) fn tell_fifos(cx: &mut Load<'_>) {
     for notify in instances.chain(model.vrrp.groups.iter_mut().map(|group| &mut group.notify)) {
         notify.fifo = all || of_vrrp;
     }
-    for service in &mut model.lvs.services {
-        service.notify_fifo = all || of_lvs;
+    let fifo = all || of_lvs;
+    for service in model.lvs.services.iter_mut().filter(|service| service.notify_fifo != fifo) {
+        service.notify_fifo = fifo;
     }
 }
 

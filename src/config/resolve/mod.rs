@@ -27,6 +27,7 @@ use indexmap::{IndexMap, IndexSet};
 use self::command::Verdict;
 use super::block::global::GlobalDefs;
 use super::block::root::{Root, Top};
+use super::block::service::VirtualServer;
 use super::block::vrrp::VrrpInstance;
 use super::codes;
 use super::context::{Cx, Given};
@@ -36,7 +37,7 @@ use super::names::Folders;
 use super::schema::Block;
 use super::span::Span;
 use crate::base::Name;
-use crate::model::{Model, User};
+use crate::model::{Model, Service, Shared, User};
 
 /// One load: the context of its stages, and their results.
 pub(crate) struct Load<'a> {
@@ -63,6 +64,18 @@ impl<'a> Load<'a> {
         let mut new = Self { cx, draft: Draft::default() };
         new.push_down();
         new
+    }
+
+    /// `global_defs` as text, as far as they are known.
+    pub(crate) fn global_text(&self) -> Vec<u8> {
+        Document { nodes: self.draft.global.nodes() }.to_conf()
+    }
+
+    /// Adds a service that is known from an earlier read, as if its block had been read.
+    pub(crate) fn close_known(&mut self, service: Shared<Service>, span: Span) {
+        self.draft.used = true;
+        service::add(service, span, self);
+        self.position.settle(VirtualServer::table().name, span);
     }
 
     /// Forgets everything except the files and `global_defs`, for a second pass.
@@ -113,6 +126,7 @@ impl<'a> Load<'a> {
 
     fn global_ended(&mut self, block: GlobalDefs) {
         self.draft.put_global(block);
+        self.again.unsettle();
         self.push_down();
     }
 

@@ -20,7 +20,7 @@ use crate::config::span::Span;
 use crate::config::value::script::Script;
 use crate::config::value::service::{Endpoint, Granularity, ServerName};
 use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer, Tls};
-use crate::model::{self, Command, Forward, Service, ServiceKey};
+use crate::model::{self, Command, Forward, Service, ServiceKey, Shared};
 
 pub(super) use group::close as group;
 pub(crate) use group::{Group, GroupUse};
@@ -50,14 +50,7 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
         return;
     };
     match group {
-        None => {
-            let services = &mut cx.draft.model.lvs.services;
-            if services.is_empty() {
-                services.reserve(USUAL);
-            }
-            services.push(service);
-            cx.draft.services.push(Notes { span });
-        }
+        None => add(service.into(), span, cx),
         Some(group) => {
             let own = service.key.family();
             let bound = service.servers.iter().any(|s| !matches!(s.forward, Forward::Tun(_)));
@@ -67,6 +60,16 @@ pub(super) fn close(block: VirtualServer, cx: &mut Load<'_>) {
             cx.draft.group_services.push(waiting);
         }
     }
+}
+
+/// A service that belongs to no group.
+pub(super) fn add(service: Shared<Service>, span: Span, cx: &mut Load<'_>) {
+    let services = &mut cx.draft.model.lvs.services;
+    if services.is_empty() {
+        services.reserve(USUAL);
+    }
+    services.push(service);
+    cx.draft.services.push(Notes { span });
 }
 
 pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {

@@ -57,7 +57,7 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
         servers: vec![server],
         extras: None,
     };
-    Arc::new(Lvs { services: vec![service], ..Lvs::default() })
+    Arc::new(Lvs { services: vec![service.into()], ..Lvs::default() })
 }
 
 /// A driver whose kernel the test plays.

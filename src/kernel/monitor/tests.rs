@@ -33,7 +33,7 @@ fn has(snapshot: &Snapshot, interface: IfIndex, text: &str) -> bool {
 
 /// A snapshot of tables that do not change meanwhile.
 fn whole(monitor: &mut Monitor, requests: &mut Requests) -> Snapshot {
-    let View { snapshot, again } = monitor.snapshot(requests).unwrap();
+    let SnapshotResult { snapshot, again } = monitor.snapshot(requests).unwrap();
     assert!(!again, "the tables changed");
     snapshot.unwrap()
 }
@@ -63,7 +63,7 @@ fn a_table_that_changed_while_it_was_listed_is_not_believed() {
             let mut left = links.iter();
             let taken = settled(|| Ok::<_, ()>((table(left.next().unwrap(), &[7]), false)));
             assert!(left.next().is_none(), "fewer attempts than there may be");
-            monitor.view(taken.unwrap())
+            monitor.result(taken.unwrap())
         };
         let mut monitor = Monitor::open(0).unwrap();
         // The first snapshot is combined from all attempts; but another one is requested.
@@ -81,7 +81,7 @@ fn a_table_that_changed_while_it_was_listed_is_not_believed() {
             attempts += 1;
             Ok::<_, ()>((table(&[1, 2], &[]), attempts == 5))
         });
-        let last = monitor.view(taken.unwrap());
+        let last = monitor.result(taken.unwrap());
         assert!(!last.again);
         assert_eq!(last.snapshot, Some(table(&[1, 2], &[])));
         // A refusal of the kernel is not an empty table.

@@ -29,8 +29,7 @@ const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
 
-/// If reading the configuration takes this much memory, in octets, the process for the next read is started ahead of
-/// time.
+/// If reading the configuration takes this much memory, in octets, a process that has read it waits for the next read.
 const LARGE: u32 = 4 << 20;
 
 /// The progress of a new configuration.
@@ -85,19 +84,24 @@ impl Supervisor {
 
     /// Begins to read the configuration.
     pub(super) fn begin_reload(&mut self) {
-        let request = load_request(&self.options, self.current.as_ref().map(|c| &*c.report));
+        self.requests = self.requests.wrapping_add(1);
+        let request = LoadRequest {
+            number: self.requests,
+            ..load_request(&self.options, self.current.as_ref().map(|c| &*c.report))
+        };
         let (hurry, hurried) = oneshot::channel();
         let load = load::load(self.setup.clone(), request, hurried, self.reader.take());
         self.reload = Reload::Loading(Box::pin(load), Some(hurry));
     }
 
     /// The configuration was read.
-    pub(super) fn loaded(&mut self, result: Result<Loaded, LoadError>) -> Option<Ending> {
+    pub(super) fn loaded(&mut self, mut result: Result<Loaded, LoadError>) -> Option<Ending> {
         self.reload = Reload::Idle;
         let first = self.current.is_none();
         self.gave_up = matches!(&result, Err(LoadError::GaveUp));
-        if let Ok(loaded) = &result {
+        if let Ok(loaded) = &mut result {
             loaded.tell();
+            self.keep_reader(loaded);
         }
         let (report, parts) = match result {
             // There is no running configuration that could stay in force.
@@ -164,7 +168,7 @@ impl Supervisor {
     }
 
     /// Lets every role decode its part.
-    fn prepare(&mut self, report: Box<LoadReport>, parts: Parts) {
+    fn prepare(&mut self, report: Box<LoadReport>, mut parts: Parts) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         self.limit(&report);
@@ -189,6 +193,16 @@ impl Supervisor {
                 self.want_pid_file(role);
                 self.start(role);
             }
+        }
+        let current = self.current.as_ref();
+        let current = current.filter(|current| report.base == Some(current.report.number));
+        let base = current.map(|current| current.generation);
+        if let (Some(difference), Some(base)) = (parts.take_change(), base)
+            && waiting.contains(&RoleName::Checker)
+            && !new.contains(&RoleName::Checker)
+            && let Some(checker) = self.child(RoleName::Checker)
+        {
+            checker.tell(&ToRole::Change { generation, base }, vec![difference]);
         }
         for role in &waiting {
             match parts.of(*role) {
@@ -453,19 +467,45 @@ impl Supervisor {
         }
     }
 
-    /// Starts the process for the next configuration ahead of time if reading takes so much memory that the start
-    /// would noticeably delay a reload. Not if that process keeps a file open that may be replaced meanwhile.
+    /// Whether a process should wait for the next configuration: if reading takes so much memory that it noticeably
+    /// delays a reload. Not if that process keeps a file open that may be replaced meanwhile.
+    fn wants_reader(&self, report: &LoadReport) -> bool {
+        let is_tested = |report: &LoadReport| report.global.settings.reload_check.is_some();
+        report.memory >= LARGE
+            && self.setup.log.file.is_none()
+            && !is_tested(report)
+            && !self.current.as_ref().is_some_and(|current| is_tested(&current.report))
+    }
+
+    /// Keeps the process that read a configuration for the next one, which it reads faster, or lets it end.
+    fn keep_reader(&mut self, loaded: &mut Loaded) {
+        let Some(reader) = loaded.take_reader() else {
+            return;
+        };
+        if self.wants_reader(&loaded.report) {
+            self.reader = Some(reader);
+        } else {
+            reader.release();
+        }
+    }
+
+    /// Starts a process for the next configuration if it should wait and does not: after the start of the daemon, and
+    /// after a reload whose process did not answer. It reads the configuration at once.
     pub(super) fn start_reader(&mut self) {
-        let is_large = self.current.as_ref().is_some_and(|current| {
-            let report = &current.report;
-            report.memory >= LARGE && report.global.settings.reload_check.is_none()
+        let current = self.current.as_ref().map(|current| &*current.report);
+        let is_wanted = current.is_some_and(|report| self.wants_reader(report));
+        if !is_wanted || !matches!(self.reload, Reload::Idle) || self.reader.is_some() {
+            return;
+        }
+        let request = load_request(&self.options, current);
+        let started = Reader::start(&self.setup).map_err(|e| e.to_string());
+        let started = started.and_then(|mut reader| match reader.read_ahead(request) {
+            Ok(()) => Ok(reader),
+            Err(e) => Err(e.to_string()),
         });
-        let is_idle = matches!(self.reload, Reload::Idle) && self.reader.is_none();
-        if is_large && is_idle && self.setup.log.file.is_none() {
-            match Reader::start(&self.setup) {
-                Ok(reader) => self.reader = Some(reader),
-                Err(e) => tracing::debug!("no process to read the next configuration yet: {e}"),
-            }
+        match started {
+            Ok(reader) => self.reader = Some(reader),
+            Err(e) => tracing::debug!("no process to read the next configuration yet: {e}"),
         }
     }
 }
@@ -516,6 +556,8 @@ pub(super) fn load_request(options: &Options, current: Option<&LoadReport>) -> L
         dump: options.dump && current.is_none(),
         memory: current.map_or(0, |report| report.memory),
         known: current.map(|report| report.mistakes.clone()),
+        ahead: false,
+        number: 0,
         check: current.and_then(|report| report.global.settings.reload_check.clone()),
     }
 }

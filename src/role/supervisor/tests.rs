@@ -129,6 +129,8 @@ fn configuration(generation: u32) -> InForce {
         global: crate::model::global::Global::default(),
         needs,
         memory: 0,
+        number: 0,
+        base: None,
     };
     let part = || File::open("/dev/null").unwrap().into();
     let parts = Parts::new(part(), part(), part());

@@ -1,9 +1,11 @@
 //! The IP authentication header (RFC 2402) of adverts: its sequence numbers increase from one advert to the next,
-//! regardless of the sender.
+//! regardless of the sender. No process sends a number that its predecessor has sent.
 
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 
 use super::hear::Flaw;
+use super::wire::Router;
 use super::{Oracle, Wire, wire_of};
 use crate::base::{Family, IfIndex};
 use crate::model::Instance;
@@ -84,10 +86,12 @@ impl World {
         let Some(node) = self.node(id) else { return };
         let told = node.config.instances.iter().filter_map(|i| {
             let known = node.summary.instances.iter().find(|known| known.name == i.name)?;
-            let last = Last { number: known.ah.0, own: false, exact: false };
+            let last = Last { number: known.ah.last, own: false, exact: false };
             Some(((id, wire_of(node, i)?), last))
         });
-        let told: Vec<_> = told.collect();
+        let told: BTreeMap<_, _> = told.collect();
+        // A process with a new configuration does not know under which name its predecessor reported a router.
+        self.oracle.ah_sent.retain(|place, _| place.0 != id || told.contains_key(place));
         self.oracle.ah.extend(told);
     }
 
@@ -112,7 +116,7 @@ impl World {
         (wire, instance): (&Wire, &Instance),
         source: IpAddr,
         (header, packet): (Ah, &[u8]),
-        copy: bool,
+        (copy, farewell): (bool, bool),
     ) {
         let name = &instance.name;
         if flaw(instance, source, (header, packet), None).is_some() {
@@ -120,17 +124,25 @@ impl World {
         }
         let last = self.last_ah(id, wire);
         let number = header.sequence;
+        let place = (id, wire.clone());
+        // Numbers follow the time of day, in half seconds since 2020. A new master may continue from any later one.
+        let time = crate::sim::time_of_day(self.now());
+        let halves = (time.secs - 1_577_836_800) * 2 + u64::from(time.nanos >= 500_000_000);
+        let next = halves.max(u64::from(last.number) + 1);
+        let begins = !self.oracle.routers.get(&place).is_some_and(Router::is_sending);
+        let sent = self.oracle.ah_sent.get(&place).copied().unwrap_or_default();
         let right = match copy {
             true => number == last.number,
-            false => number > last.number && (!last.exact || number == last.number + 1),
+            false if !last.exact || begins => number > last.number.max(sent),
+            false => u64::from(number) == next,
         };
         if !right {
             self.violated_by(
                 id,
-                &format!("{name} sends the number {number} after {}", last.number),
+                &format!("{name} sends the number {number} after {} and {sent}", last.number),
             );
         }
-        let last = Last { number, own: true, exact: true };
-        self.oracle.ah.insert((id, wire.clone()), last);
+        self.oracle.ah_sent.insert(place.clone(), number);
+        self.oracle.ah.insert(place, Last { number, own: true, exact: !farewell });
     }
 }

@@ -3,8 +3,9 @@
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Oracle;
+use super::{Oracle, Wire, wire_of};
 use crate::base::{Instant, Name};
+use crate::model::Instance;
 use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::{Counters, State, Tracker, TrackerKind};
@@ -68,6 +69,37 @@ impl Oracle {
 }
 
 impl World {
+    /// Masters whose link is gone: they leave MASTER without a frame, and not always in the step that tells them of the
+    /// link. Counts those that have left, and returns the others.
+    pub(super) fn follow_without_link(&mut self, id: NodeId) -> Vec<Wire> {
+        let now = self.now();
+        let Some(node) = self.node(id) else { return Vec::new() };
+        let Some(engine) = &node.engine else { return Vec::new() };
+        let all = node.config.instances.iter();
+        let linkless: Vec<&Instance> = all.filter(|i| wire_of(node, i).is_none()).collect();
+        let find = |wire: &Wire| {
+            let is_it = |i: &&&Instance| (i.family, i.vrid.get()) == (wire.1, wire.2);
+            linkless.iter().find(is_it).and_then(|i| Some((i.name.clone(), engine.state(&i.name)?)))
+        };
+        let known = self.oracle.states.iter().filter(|((node, _), _)| *node == id);
+        let masters = known.filter(|(_, (state, _))| *state == State::Master);
+        let masters: Vec<_> = masters
+            .filter_map(|((_, wire), _)| {
+                find(wire).map(|(name, state)| (wire.clone(), name, state))
+            })
+            .collect();
+        let mut waiting = Vec::new();
+        for (wire, name, state) in masters {
+            if state == State::Master {
+                waiting.push(wire);
+            } else {
+                self.oracle.states.insert((id, wire), (state, now));
+                self.oracle.count(id, &name, |c| c.released_master += 1);
+            }
+        }
+        waiting
+    }
+
     /// Compares the view of a host with the observations; in a settled cluster completely.
     pub(super) fn check_view(&mut self, id: NodeId, settled: bool) {
         let now = self.now();

@@ -77,6 +77,8 @@ pub struct Oracle {
     heard: BTreeMap<(NodeId, Wire), Vec<(IpAddr, u64)>>,
     /// The last number of an IP authentication header that a router sent or took.
     ah: BTreeMap<(NodeId, Wire), ah::Last>,
+    /// The highest number that a host has sent since its daemon was started, by whatever process.
+    ah_sent: BTreeMap<(NodeId, Wire), u32>,
     announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// The last announcements, by host, kind and name.
@@ -137,6 +139,7 @@ impl Oracle {
             self.told.retain(|(node, _), _| *node != id);
             self.made.retain(|(node, _)| *node != id);
             self.replaced.retain(|(node, _)| *node != id);
+            self.ah_sent.retain(|(node, _), _| *node != id);
         }
     }
 
@@ -279,6 +282,7 @@ impl World {
             (place(before) != place(after)).then_some(after.vrid.get())
         });
         let moves: Vec<u8> = moves.chain(gone.iter().copied()).collect();
+        self.oracle.ah_sent.retain(|(node, wire), _| *node != id || !moves.contains(&wire.2));
         self.oracle.loosen_ah(id);
         for ((node, wire), last) in &mut self.oracle.ah {
             if *node == id && moves.contains(&wire.2) {

@@ -188,7 +188,8 @@ impl World {
         let is_copy = unicast.is_some_and(|u| !is_first(u, destination));
         match (instance, ah) {
             (Some(instance), Some(ah)) => {
-                self.judge_ah(id, (&wire, instance), source, (ah, octets), is_copy);
+                let which = (is_copy, farewell);
+                self.judge_ah(id, (&wire, instance), source, (ah, octets), which);
             }
             (None, Some(_)) => self.oracle.loosen_ah(id),
             (_, None) => {}
@@ -215,6 +216,10 @@ impl World {
             self.violated_by(id, "sends a wrong checksum");
         }
         if farewell {
+            // A router that becomes another one in a reload may continue at once: no interval separates the two.
+            if let Some(router) = self.oracle.routers.get_mut(&(id, wire)) {
+                router.forgive();
+            }
             return;
         }
         let Some(instance) = instance else {
@@ -468,9 +473,11 @@ impl World {
                 router.sending = None;
             }
         }
+        let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
+        let linkless = self.follow_without_link(id);
         if !busy {
-            let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
-            self.oracle.states.retain(|(node, wire), _| *node != id || known(wire));
+            let stays = |wire: &Wire| known(wire) || linkless.contains(wire);
+            self.oracle.states.retain(|(node, wire), _| *node != id || stays(wire));
             self.oracle.routers.retain(|(node, wire), _| *node != id || known(wire));
         }
         for (wire, instance, state, priority) in states {

@@ -161,6 +161,96 @@ pub(super) fn some_set(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
     objects.into_values().collect()
 }
 
+/// The same, with packet filters and sync daemons of `like` as well, and sync daemons with options.
+pub(super) fn some_set_alike(rng: &mut Rng, like: &[Object]) -> Vec<Object> {
+    let mut objects: BTreeMap<Identity<IfName>, Object> =
+        some_set(rng, like).into_iter().map(|object| (object.identity(), object)).collect();
+    // Filters require their tables, and a table has one set of settings.
+    let is_filter = |o: &Object| matches!(o, Object::FilterTable(_) | Object::Filter(_));
+    let tables = like.iter().filter(|o| matches!(o, Object::FilterTable(_))).count();
+    if tables > 0 && rng.chance(60) {
+        let new: Vec<Object> = objects.values().filter(|o| is_filter(o)).cloned().collect();
+        objects.retain(|_, object| !is_filter(object));
+        for object in like.iter().filter(|o| is_filter(o)) {
+            if matches!(object, Object::FilterTable(_)) || rng.chance(70) {
+                objects.insert(object.identity(), object.clone());
+            }
+        }
+        for object in new {
+            if matches!(object, Object::Filter(_)) {
+                objects.entry(object.identity()).or_insert(object);
+            }
+        }
+    }
+    for object in like {
+        if matches!(object, Object::SyncDaemon(_)) && rng.chance(60) {
+            objects.insert(object.identity(), object.clone());
+        }
+    }
+    for object in objects.values_mut() {
+        if let Object::SyncDaemon(daemon) = object
+            && !like.iter().any(|old| matches!(old, Object::SyncDaemon(old) if old == daemon))
+        {
+            **daemon = with_other_options(rng, (**daemon).clone());
+        }
+    }
+    objects.into_values().collect()
+}
+
+fn with_other_options(rng: &mut Rng, mut daemon: SyncDaemon) -> SyncDaemon {
+    daemon.max_length = rng.chance(50).then(|| pick(rng, &[500, 1400]));
+    daemon.port = rng.chance(50).then(|| pick(rng, &[8848, 8849]));
+    daemon.ttl = rng.chance(50).then(|| pick(rng, &[1, 17]));
+    daemon.group = rng.chance(50).then(|| pick(rng, &[[224, 0, 0, 81], [224, 0, 0, 82]]).into());
+    daemon
+}
+
+/// A stacked interface, a table of packet filters with an element, and a sync daemon of other programs.
+pub(super) fn some_foreign(rng: &mut Rng) -> Vec<Object> {
+    let mut all = Vec::new();
+    if rng.chance(50) {
+        let link = VirtualLink {
+            name: name("other.1"),
+            parent: name(pick(rng, &LINKS)),
+            kind: LinkKind::Macvlan { mac: Mac([2, 0, 0, 9, 9, 9]) },
+            group: Some(3),
+            notify: false,
+            family: Family::V4,
+            carries_v6: false,
+        };
+        all.push(Object::Link(Box::new(LinkObject { link, differs: false })));
+    }
+    if rng.chance(50) {
+        let settings = FilterSettings { table: "other".into(), ..FilterSettings::default() };
+        let address = prefix("10.5.0.1/24").address;
+        let filter = Filter::of_address(&settings, address, &name(LINKS[0]));
+        let table = FilterTable { family: Family::V4, settings, vmacs: false };
+        all.push(Object::FilterTable(Box::new(table)));
+        all.push(Object::Filter(Box::new(filter)));
+    }
+    if rng.chance(50) {
+        let (role, interface) = (pick(rng, &[SyncRole::Master, SyncRole::Backup]), name("eth9"));
+        let (max_length, port, ttl, group) = (None, Some(9999), None, None);
+        let daemon = SyncDaemon { role, interface, id: 99, max_length, port, ttl, group };
+        all.push(Object::SyncDaemon(Box::new(daemon)));
+    }
+    all
+}
+
+/// The kind of an object.
+pub(super) const fn kind(object: &Object) -> &'static str {
+    match object {
+        Object::Address(_) => "address",
+        Object::Route(_) => "route",
+        Object::Rule(_) => "rule",
+        Object::Link(_) => "link",
+        Object::Setting(_) => "setting",
+        Object::FilterTable(_) => "filter table",
+        Object::Filter(_) => "filter",
+        Object::SyncDaemon(_) => "sync daemon",
+    }
+}
+
 /// Filters of some of these addresses, and the tables that they need.
 pub(super) fn some_filters(rng: &mut Rng, addresses: &[Address]) -> Vec<Object> {
     let (by_index, counters) = (rng.chance(50), rng.chance(30));
@@ -207,6 +297,9 @@ pub(super) fn variant(rng: &mut Rng, object: &Object) -> Object {
             let mut object = (**object).clone();
             object.link.group = rng.chance(50).then_some(9);
             Object::Link(Box::new(object))
+        }
+        Object::SyncDaemon(daemon) => {
+            Object::SyncDaemon(Box::new(with_other_options(rng, (**daemon).clone())))
         }
         other => other.clone(),
     }

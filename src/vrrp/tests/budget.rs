@@ -37,7 +37,7 @@ fn large_link(number: u32, up: bool) -> Link {
     Link { mac: Mac([2, 0, 0, 0, 0, 1]), ..link(IfIndex(9), &format!("eth{number}"), up) }
 }
 
-fn view(links: u32) -> Snapshot {
+fn snapshot(links: u32) -> Snapshot {
     let links: Vec<Link> =
         (0..links).map(|n| Link { index: index(n), ..large_link(n, true) }).collect();
     let objects = links
@@ -123,7 +123,7 @@ impl Host {
     fn large_masters() -> Self {
         let mut host = Self::off();
         host.event(Event::Reload(Arc::new(large(200))));
-        host.event(Event::Kernel(view(LINKS)));
+        host.event(Event::Kernel(snapshot(LINKS)));
         host.pass(10 * SECOND);
         assert_eq!(host.in_state(State::Master), 1000);
         host.look();
@@ -166,7 +166,7 @@ fn adverts_that_are_due_go_out_between_the_slices() {
     config.instances.push(alone);
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config)));
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     host.pass(10 * SECOND);
     host.look();
     let fast = host.engine.instances.named("fast").unwrap();
@@ -189,7 +189,7 @@ fn adverts_that_are_due_go_out_between_the_slices() {
 fn an_advert_costs_the_same_in_a_group_of_a_thousand() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(large(100))));
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     host.pass(MS);
     let addresses = [IpAddr::from([10, 0, 1, 7])];
     let from = [10, 0, 1, 253];
@@ -212,7 +212,7 @@ fn an_advert_costs_the_same_in_a_group_of_a_thousand() {
 fn a_group_rises_in_slices() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(large(200))));
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     // All timers run out at once; the last one decides.
     let mut most = 0;
     for _ in 0..500 {
@@ -233,7 +233,7 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     let mut host = Host::off();
     let cost = host.cost(Event::Reload(Arc::new(large(200))));
     assert!(cost.visits <= EACH && cost.largest <= AT_ONCE, "{cost:?}");
-    let cost = host.cost(Event::Kernel(view(4000)));
+    let cost = host.cost(Event::Kernel(snapshot(4000)));
     assert!(cost.visits <= EACH && cost.largest <= AT_ONCE, "{cost:?}");
     assert_eq!(host.in_state(State::Backup), 1000);
     // A link that is not configured causes no work, and neither does an address on it.
@@ -244,14 +244,14 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     let cost = host.cost(Event::Object(Change::address(interface, prefix, true, false)));
     assert_eq!(cost.visits, 0);
     // The same view again.
-    let cost = host.cost(Event::Kernel(view(4000)));
+    let cost = host.cost(Event::Kernel(snapshot(4000)));
     assert!(cost.visits <= EACH && cost.largest <= AT_ONCE, "{cost:?}");
 }
 
 #[test]
 fn a_configuration_that_comes_after_the_view_is_taken_in_slices() {
     let mut host = Host::off();
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     let cost = host.cost(Event::Reload(Arc::new(five_each(200))));
     assert!(cost.visits <= 2 * EACH && cost.largest <= AT_ONCE, "{cost:?}");
     assert_eq!(host.in_state(State::Backup), 1000);
@@ -325,7 +325,7 @@ fn a_reload_of_thousands_adds_in_slices_before_it_removes() {
     let mut config = five_each(200);
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config.clone())));
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     host.pass(10 * SECOND);
     assert_eq!(host.in_state(State::Master), 1000);
     host.look();
@@ -347,7 +347,7 @@ fn a_reload_of_thousands_adds_in_slices_before_it_removes() {
 fn a_stop_of_thousands_says_all_farewells_in_slices_and_then_removes() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(five_each(200))));
-    host.event(Event::Kernel(view(LINKS)));
+    host.event(Event::Kernel(snapshot(LINKS)));
     host.pass(10 * SECOND);
     host.look();
     let cost = host.cost(Event::Stop { keep_addresses: false });

@@ -225,6 +225,11 @@ fn without_nftables_the_instance_works_and_says_so() {
     assert_eq!(missing(&mut host), [MissingObject { object: FILTER.into(), reason }]);
     let view = &host.engine.view(host.now).instances[0];
     assert_eq!((view.objects_wanted, view.objects_present), (2, 1));
+    // Once, and with the consequence.
+    let mut lines = host.logged();
+    lines.retain(|line| line.starts_with("cannot add"));
+    let consequence = "meanwhile packets to virtual addresses are let in";
+    assert_eq!(lines, [format!("cannot add {TABLE}: error 95, trying again; {consequence}")]);
     // The module is loaded: the waiting filters are added now.
     host.obedient = true;
     host.look();

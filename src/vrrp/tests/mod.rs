@@ -19,15 +19,18 @@ mod addresses;
 mod adverts;
 mod announcements;
 mod budget;
+mod fifos;
 mod filters;
 mod groups;
 mod health;
 mod interfaces;
 mod jobs;
-mod lines;
+mod limits;
+mod log;
 mod reload;
 mod routes;
 mod rules;
+mod sequences;
 mod stalled;
 mod sync;
 mod trackers;
@@ -50,6 +53,8 @@ struct Host {
     /// All actions since the last look.
     seen: Vec<Action>,
     packets: Vec<Vec<u8>>,
+    /// Lines of the log, from informational ones on.
+    log: Vec<String>,
 }
 
 impl Host {
@@ -70,6 +75,7 @@ impl Host {
             obedient: true,
             seen: Vec::new(),
             packets: Vec::new(),
+            log: Vec::new(),
         }
     }
 
@@ -102,7 +108,9 @@ impl Host {
 
     fn event(&mut self, event: Event<'_>) {
         self.out.clear();
-        self.engine.handle(self.now, event, &mut self.out);
+        let (engine, now, out) = (&mut self.engine, self.now, &mut self.out);
+        let ((), lines) = log::during(|| engine.handle(now, event, out));
+        self.log.extend(lines);
         let out = std::mem::take(&mut self.out);
         for action in out.list() {
             if let Action::SendAdvert { packet, .. } = action {

@@ -110,6 +110,26 @@ fn a_reload_touches_only_the_routes_that_change() {
     assert_eq!(reload(&mut host, &new), Vec::<String>::new());
 }
 
+/// The kernel changes the first route of a slot, whichever is meant.
+#[test]
+fn a_route_is_changed_in_place_if_it_is_the_only_one_of_its_slot() {
+    for others in [0, 1, 2] {
+        let mut config = config(200);
+        for last in 0..others {
+            routes(&mut config).push(route("0.0.0.0/0", [10, 0, 2, 3 + last]));
+        }
+        let mut host = Host::new(config.clone());
+        host.pass(10 * SECOND);
+        host.look();
+        routes(&mut config)[1].scope = 253;
+        host.event(Event::Reload(Arc::new(config)));
+        assert_eq!(host.ops(), [format!("={DEFAULT}")]);
+        let verb = &host.apply().1[0].verb;
+        let in_place = matches!(verb, Verb::Replace { in_place: true, .. });
+        assert_eq!(in_place, others == 0, "{others} others: {verb:?}");
+    }
+}
+
 #[test]
 fn the_kernel_drops_a_route_with_its_source_and_it_comes_back_with_it() {
     let mut host = master();

@@ -335,7 +335,7 @@ fn two_masters_that_send_the_same_ah_numbers_do_not_both_stay() {
     let mut host = Host::new(config);
     host.pass(10 * SECOND);
     assert_eq!(host.state(), State::Master);
-    let number = host.engine.summary(host.now).instances[0].ah.0;
+    let number = host.engine.summary(host.now).instances[0].ah.last;
     for (theirs, state) in [(number - 1, State::Master), (number, State::Backup)] {
         host.receive(PEER, &with_ah(theirs));
         assert_eq!(host.state(), state);
@@ -363,7 +363,7 @@ fn an_owner_that_ignores_adverts_goes_on_behind_their_ah_numbers() {
 }
 
 /// An advert of priority 250 with this number in its authentication header.
-fn with_ah(number: u32) -> Vec<u8> {
+pub(super) fn with_ah(number: u32) -> Vec<u8> {
     let plain = advert(PEER, |content| {
         content.priority = 250;
         content.auth = Some(wire::Auth { kind: 2, data: [0; 8] });

@@ -143,7 +143,7 @@ pub(super) fn finish_groups(cx: &mut Load<'_>) {
         taken += ahead;
         let span = waiting.span;
         let service = finish_group(waiting, &mut groups, cx);
-        ordered.extend(service.map(|service| (service, Notes { span })));
+        ordered.extend(service.map(|service| (service.into(), Notes { span })));
     }
     ordered.extend(single);
     (cx.draft.model.lvs.services, cx.draft.services) = ordered.into_iter().unzip();
