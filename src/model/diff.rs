@@ -152,8 +152,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::sample;
     use crate::model::extras::Unicast;
+    use crate::model::sample;
 
     /// What an instance is matched by: interface, family, id, unicast. Few of each, so that most collide.
     type Key = (bool, bool, bool, bool);
