@@ -12,6 +12,9 @@ const CORE: [&str; 12] = [
     "lib",
 ];
 
+/// Every folder with code.
+const FOLDERS: [&str; 5] = ["src", "tests", "netns-tests", "bench", "fuzz"];
+
 type Table = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
@@ -36,11 +39,145 @@ fn modules_use_only_the_layers_below_them() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// Rule 3 of section 2: which files know the configuration language, and which modules the messages between roles.
+#[test]
+fn config_and_ipc_are_known_where_the_page_says() {
+    let may_config = |path: &Path| {
+        let files = ["src/role/config.rs", "src/sys/host.rs"];
+        ["config", "cli", "lib"].contains(&module(path).as_str())
+            || files.iter().any(|file| path == Path::new(file))
+    };
+    let may_ipc = |path: &Path| ["ipc", "role", "api", "lib"].contains(&module(path).as_str());
+    let mut wrong = Vec::new();
+    let mut users = BTreeSet::new();
+    for (path, text) in sources("src") {
+        let used = used(&path, &text);
+        for (name, may) in [("config", may_config(&path)), ("ipc", may_ipc(&path))] {
+            if used.contains(name) {
+                users.insert((name, module(&path)));
+                if !may {
+                    wrong.push(format!("{} may not use {name}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    for one in [("config", "role"), ("config", "sys"), ("ipc", "role"), ("ipc", "api")] {
+        assert!(users.contains(&(one.0, one.1.to_owned())), "{one:?} was not seen");
+    }
+}
+
+/// Longer than this, a file is split by concern.
+const LINES: usize = 600;
+/// Files that are one table or one list, and may be longer.
+const TABLES: [&str; 1] = ["tests/config/keywords.rs"];
+
+#[test]
+fn no_file_is_longer_than_one_concern_needs() {
+    let mut wrong = Vec::new();
+    for (path, text) in FOLDERS.into_iter().flat_map(sources) {
+        let count = text.lines().count();
+        let table = TABLES.iter().any(|table| path == Path::new(table));
+        if (count > LINES) != table {
+            wrong.push(format!("{}: {count} lines", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "over {LINES} lines, or listed without need: {}", wrong.join("\n"));
+}
+
+#[test]
+fn section_3_names_every_folder_and_file_of_the_product() {
+    let entries = listing();
+    let missing: Vec<_> = sources("src")
+        .into_iter()
+        .map(|(path, _)| path)
+        .filter(|path| !is_listed(&entries, path))
+        .map(|path| path.display().to_string())
+        .collect();
+    assert!(missing.is_empty(), "not in section 3:\n{}", missing.join("\n"));
+    let gone: Vec<_> = entries
+        .iter()
+        .flat_map(|(key, _)| alternatives(key))
+        .filter(|path| path.starts_with("src/") && !root().join(path).exists())
+        .collect();
+    assert!(gone.is_empty(), "listed in section 3, but there is no such file: {gone:?}");
+}
+
+#[test]
+fn a_file_that_section_3_does_not_name_is_found() {
+    let entries = [
+        ("src/role/".to_owned(), "table.rs vrrp (no pace)".to_owned()),
+        ("src/config/{a,b}.rs".to_owned(), "one · two".to_owned()),
+    ];
+    for good in
+        ["src/role/table.rs", "src/role/vrrp/writer.rs", "src/role/mod.rs", "src/config/b.rs"]
+    {
+        assert!(is_listed(&entries, Path::new(good)), "{good}");
+    }
+    for bad in
+        ["src/role/pace.rs", "src/role/new/table.rs", "src/config/c.rs", "src/other/table.rs"]
+    {
+        assert!(!is_listed(&entries, Path::new(bad)), "{bad}");
+    }
+    assert_eq!(alternatives("src/{a,b}.rs"), ["src/a.rs", "src/b.rs"]);
+    assert_eq!(alternatives("src/lib.rs"), ["src/lib.rs"]);
+}
+
+/// The list of section 3: a path, and the text beside and below it.
+fn listing() -> Vec<(String, String)> {
+    let page = architecture();
+    let section = page.split("\n## ").find(|part| part.starts_with("3. ")).unwrap_or_default();
+    let mut entries: Vec<(String, String)> = Vec::new();
+    for line in section.split("```").nth(1).unwrap_or_default().lines() {
+        match (line.split_once(' '), entries.last_mut()) {
+            (Some((key, text)), _) if !key.is_empty() => {
+                entries.push((key.to_owned(), text.to_owned()));
+            }
+            (_, Some((_, text))) => text.extend(["\n", line]),
+            _ => {}
+        }
+    }
+    assert!(entries.len() > 40, "the list of section 3 was not found");
+    entries
+}
+
+/// Whether the list names a file below a folder of src, or the part of that folder which contains it. What stands in
+/// parentheses explains, and names nothing.
+fn is_listed(entries: &[(String, String)], path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
+    let [_, folder, name, ..] = parts.as_slice() else {
+        return entries.iter().any(|(key, _)| path == Path::new(key));
+    };
+    let folder = format!("src/{folder}/");
+    let name = name.trim_end_matches(".rs");
+    let mut of_folder = entries.iter().filter(|(key, _)| key.starts_with(&folder)).peekable();
+    let within = ["mod", "tests"].contains(&name) && of_folder.peek().is_some();
+    within
+        || of_folder.any(|(key, text)| {
+            let mut depth = 0;
+            let plain = text.chars().filter(|c| {
+                depth += i32::from(*c == '(') - i32::from(*c == ')');
+                depth == 0
+            });
+            let text = format!("{} {}", key.replace(&folder, ""), plain.collect::<String>());
+            words(&text).any(|word| word == name)
+        })
+}
+
+/// `a{b,c}d` as `abd` and `acd`.
+fn alternatives(path: &str) -> Vec<String> {
+    let Some((head, (list, tail))) =
+        path.split_once('{').and_then(|(head, rest)| Some((head, rest.split_once('}')?)))
+    else {
+        return vec![path.to_owned()];
+    };
+    list.split(',').map(|one| format!("{head}{one}{tail}")).collect()
+}
+
 #[test]
 fn unsafe_stands_only_in_sys_and_says_why() {
     let mut wrong = Vec::new();
-    let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
-    for (path, text) in files {
+    for (path, text) in FOLDERS.into_iter().flat_map(sources) {
         // A counting allocator requires it.
         let inside = path.starts_with("src/sys") || path.ends_with("tests/allocations.rs");
         let mut explained = false;
@@ -77,8 +214,9 @@ fn every_module_of_the_core_forbids_unsafe_code() {
 
 #[test]
 fn every_module_opens_with_what_it_holds() {
-    let files = ["src", "tests", "netns-tests", "benches", "fuzz"].into_iter().flat_map(sources);
-    let missing: Vec<_> = files
+    let missing: Vec<_> = FOLDERS
+        .into_iter()
+        .flat_map(sources)
         .filter(|(path, text)| !text.starts_with("//!") && !path.ends_with("tests.rs"))
         .map(|(path, _)| path)
         .collect();
@@ -102,7 +240,7 @@ fn every_dependency_is_used() {
         folders.iter().flat_map(|folder| sources(folder)).map(|(_, text)| code(&text)).collect()
     };
     let product = code(&["src"]);
-    let all = format!("{product}{}", code(&["tests", "netns-tests", "benches"]));
+    let all = format!("{product}{}", code(&["tests", "netns-tests", "bench"]));
     let fuzz = code(&["fuzz"]);
     let mut unused = Vec::new();
     for (manifest, text) in [("Cargo.toml", &product), ("fuzz/Cargo.toml", &fuzz)] {
@@ -374,6 +512,7 @@ fn sources(folder: &str) -> Vec<(PathBuf, String)> {
             (path.strip_prefix(root()).unwrap_or(&path).to_owned(), text)
         })
         .collect();
+    assert!(!all.is_empty(), "no source files in {folder}");
     all.sort();
     all
 }

@@ -1,7 +1,7 @@
 //! The fuzz targets: one function per target, to be called with any octets. None may panic, or take long relative to
 //! the input.
 //!
-//! The same file is a module of the test program (`tests/fuzz.rs`), which calls every target with its seeds and with
+//! The same file is a module of the test program (`tests/fuzz/mod.rs`), which calls every target with its seeds and with
 //! mutated copies of them. So nothing here needs a fuzzer, and the functions only use the public interface of the
 //! crate.
 

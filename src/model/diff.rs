@@ -146,3 +146,104 @@ impl Matcher {
 fn wire(instance: &Instance) -> (Family, Vrid, bool) {
     (instance.family, instance.vrid, instance.unicast().is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::extras::Unicast;
+    use crate::model::sample;
+
+    /// What an instance is matched by: interface, family, id, unicast. Few of each, so that most collide.
+    type Key = (bool, bool, bool, bool);
+
+    /// Up to seven instances with different names, in any order.
+    fn configurations() -> impl Strategy<Value = Vrrp> {
+        let key = proptest::option::weighted(0.7, any::<Key>());
+        let instances = proptest::collection::vec(key, 7).prop_map(|keys| -> Vec<Instance> {
+            let named = keys.into_iter().zip('a'..);
+            named.filter_map(|(key, name)| Some(instance(&name.to_string(), key?))).collect()
+        });
+        let of = |instances| Vrrp { instances, ..Vrrp::default() };
+        instances.prop_shuffle().prop_map(of)
+    }
+
+    fn instance(name: &str, (interface, v6, vrid, unicast): Key) -> Instance {
+        let interface = if interface { "eth0" } else { "eth1" };
+        let vip = if v6 { "2001:db8::1/64" } else { "10.0.0.1/24" };
+        let mut instance = sample::instance(name, interface, 1 + u8::from(vrid), 100, &[vip]);
+        if unicast {
+            instance.extras.get_or_insert_default().unicast = Some(Unicast::default());
+        }
+        instance
+    }
+
+    fn of_wire(instance: &Instance) -> (IfName, OnWire) {
+        (instance.interface.clone(), wire(instance))
+    }
+
+    /// `old` with the difference to `new` applied: what is removed goes, what is kept takes the new settings and position,
+    /// what is added is new.
+    fn applied(old: &Vrrp, new: &Vrrp, matching: &Matching) -> Vec<Option<Instance>> {
+        let mut result = vec![None; new.instances.len()];
+        let mut left: Vec<Option<&Instance>> = old.instances.iter().map(Some).collect();
+        for position in &matching.removed {
+            assert!(left[*position].take().is_some(), "removed twice");
+        }
+        for (before, after) in &matching.kept {
+            assert!(left[*before].take().is_some(), "kept twice, or removed and kept");
+            assert_eq!(result[*after].replace(new.instances[*after].clone()), None);
+        }
+        for position in &matching.added {
+            assert_eq!(result[*position].replace(new.instances[*position].clone()), None);
+        }
+        assert!(left.iter().all(Option::is_none), "neither kept nor removed");
+        result
+    }
+
+    proptest! {
+        #[test]
+        fn a_difference_applied_to_the_old_configuration_gives_the_new_one(
+            old in configurations(), new in configurations()
+        ) {
+            let matching = instances(&old, &new);
+            let wanted: Vec<_> = new.instances.iter().cloned().map(Some).collect();
+            prop_assert_eq!(applied(&old, &new, &matching), wanted);
+        }
+
+        /// The same on the wire, or else the same name; and nothing is added beside a removed instance that is the same on
+        /// the wire or has its name.
+        #[test]
+        fn as_many_as_possible_are_kept(old in configurations(), new in configurations()) {
+            let Matching { kept, added, removed } = instances(&old, &new);
+            for (before, after) in kept {
+                let (before, after) = (&old.instances[before], &new.instances[after]);
+                prop_assert!(of_wire(before) == of_wire(after) || before.name == after.name);
+            }
+            for (before, after) in removed.iter().flat_map(|r| added.iter().map(move |a| (*r, *a))) {
+                let (before, after) = (&old.instances[before], &new.instances[after]);
+                prop_assert_ne!(of_wire(before), of_wire(after));
+                prop_assert_ne!(&before.name, &after.name);
+            }
+        }
+
+        /// Neither the names nor the order matter where each instance is the only one of its kind on the wire.
+        #[test]
+        fn renamed_and_reordered_instances_are_kept(new in configurations()) {
+            let mut seen = std::collections::BTreeSet::new();
+            let mut new = new;
+            new.instances.retain(|instance| seen.insert(of_wire(instance)));
+            let mut old = new.clone();
+            old.instances.reverse();
+            for (number, instance) in old.instances.iter_mut().enumerate() {
+                instance.name = Name::from(format!("old{number}").as_str());
+            }
+            let matching = instances(&old, &new);
+            prop_assert!(matching.added.is_empty() && matching.removed.is_empty());
+            for (before, after) in matching.kept {
+                prop_assert_eq!(of_wire(&old.instances[before]), of_wire(&new.instances[after]));
+            }
+        }
+    }
+}

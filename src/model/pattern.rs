@@ -15,7 +15,7 @@ const COMPILED: usize = 4 << 20;
 /// What a page must, or must not, contain.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pattern {
-    /// The expression (PCRE2).
+    /// The expression, in PCRE2's notation.
     pub text: Box<[u8]>,
     /// `regex_options`
     pub options: Vec<Box<str>>,

@@ -48,6 +48,39 @@ mod tests {
         assert_eq!(master_down(Version::V3, 5, 255, s(2)), Duration::from_micros(10_007_812));
     }
 
+    /// Every priority and every interval that a packet can carry: the skew is the fraction of the RFC rounded down to a
+    /// microsecond, and the master-down interval is exactly whole intervals longer.
+    #[test]
+    fn times_are_the_exact_fractions_rounded_down() {
+        let check = |version, interval: Duration, scale: u128| {
+            for priority in 0..=255 {
+                let exact = (256 - u128::from(priority)) * scale;
+                let skew = skew(version, priority, interval);
+                assert!(
+                    skew.as_nanos().is_multiple_of(1_000),
+                    "{version:?} {priority} {interval:?}"
+                );
+                let micros = skew.as_micros();
+                assert!(
+                    micros * 256 <= exact && exact < (micros + 1) * 256,
+                    "{version:?} {priority} {interval:?}: {skew:?}"
+                );
+                for adverts in [1, 3, 100] {
+                    let wait = master_down(version, adverts, priority, interval).as_micros();
+                    assert_eq!(wait, u128::from(adverts) * interval.as_micros() + micros);
+                }
+            }
+        };
+        for seconds in 1..=255 {
+            // One second, whatever the interval.
+            check(Version::V2, Duration::from_secs(seconds), 1_000_000);
+        }
+        for hundredths in 1..=4095 {
+            let interval = Duration::from_millis(hundredths * 10);
+            check(Version::V3, interval, interval.as_micros());
+        }
+    }
+
     #[test]
     fn a_higher_priority_never_waits_longer() {
         for version in [Version::V2, Version::V3] {

@@ -93,7 +93,8 @@ evervipd \- high availability by VRRP and load balancing by LVS
 [\fIOPTION\fR]...
 .SH DESCRIPTION
 Takes the configuration and the options of keepalived 2.4.3.
-A value of a long option follows an equals sign; the optional value of a short one is written without a blank.
+A value of a long option follows an equals sign, that of a short one follows it with or without a blank; an optional value of a
+short option is written without a blank, except that of \fB\-g\fR: \fB\-g\fR \fIFILE\fR works as well.
 .SH OPTIONS
 "#;
 

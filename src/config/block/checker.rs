@@ -136,7 +136,7 @@ macro_rules! page {
                 status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
-                /// Regular expression that must match the page (PCRE2, without look-around and references back).
+                /// Regular expression that must match the page, in PCRE2's notation, without look-around and references back.
                 regex: Over<Regex> = "regex", lenient;
                 /// Succeed if `regex` does not match.
                 regex_no_match: One<Flag> = "regex_no_match";

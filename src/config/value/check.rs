@@ -222,7 +222,7 @@ impl Value for Protocol {
 
 impl Value for Regex {
     fn shape() -> Shape {
-        Shape::Words("a regular expression (PCRE2), in quotes if it has blanks".into())
+        Shape::Words("a regular expression, in quotes if it has blanks".into())
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {

@@ -9,6 +9,7 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol, CacheInfo,
 };
 use netlink_packet_route::link::LinkMessage;
+use rtnetlink::LinkUnspec;
 
 use super::link::{
     GET as RTM_GETLINK, PROMOTE_SECONDARIES, SET as RTM_SETLINK, devconf, devconf_of,
@@ -92,8 +93,7 @@ fn spare(
 
 /// Whether an interface promotes secondary addresses; none if the kernel does not report it.
 fn promotes(interface: IfIndex, requests: &mut Requests) -> Option<bool> {
-    let mut message = LinkMessage::default();
-    message.header.index = interface.0;
+    let message = LinkUnspec::new_with_index(interface.0).build();
     let mut answer = None;
     requests
         .get(RTM_GETLINK, &message, |message| {

@@ -8,9 +8,10 @@ use std::io::Write as _;
 
 use netlink_packet_core::{DefaultNla, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::link::{
-    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanFlags, IpVlanMode, LinkAttribute, LinkFlags,
-    LinkInfo, LinkMessage, MacVlanMode,
+    InfoData, InfoIpVlan, InfoKind, InfoMacVlan, IpVlanFlags, IpVlanMode, LinkAttribute,
+    LinkMessage, MacVlanMode,
 };
+use rtnetlink::{LinkMessageBuilder, LinkUnspec};
 
 use super::{attributes, number};
 use crate::base::{IfIndex, IfName, Mac};
@@ -220,19 +221,27 @@ fn nest(kind: u16, content: &[u8]) -> Vec<u8> {
 
 /// The message that sets these IPv4 settings of an interface.
 pub(super) fn devconf(interface: IfIndex, settings: &[(u16, u32)]) -> LinkMessage {
-    let mut message = LinkMessage::default();
-    message.header.index = interface.0;
-    message.attributes.push(inet(settings));
-    message
+    indexed(interface.0).append_extra_attribute(inet(settings)).build()
 }
 
-/// The part of a message that gives the kind of an interface.
-fn info(kind: LinkKind) -> LinkAttribute {
-    LinkAttribute::LinkInfo(match kind {
-        LinkKind::Macvlan { .. } => vec![
-            LinkInfo::Kind(InfoKind::MacVlan),
-            LinkInfo::Data(InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Private)])),
-        ],
+/// A message about the interface of this number.
+fn indexed(index: u32) -> LinkMessageBuilder<LinkUnspec> {
+    LinkUnspec::new_with_index(index)
+}
+
+/// A message about the interface of this name.
+fn named(link: &VirtualLink) -> LinkMessage {
+    LinkUnspec::new_with_name(&link.name.to_string()).build()
+}
+
+/// A message with the kind and the hardware address of an interface, for a new one or an existing one: the builder for
+/// macvlans alone requires a name and knows no address.
+fn of_kind(kind: LinkKind) -> LinkMessageBuilder<LinkUnspec> {
+    let (name, data, mac) = match kind {
+        LinkKind::Macvlan { mac } => {
+            let private = vec![InfoMacVlan::Mode(MacVlanMode::Private)];
+            (InfoKind::MacVlan, InfoData::MacVlan(private), Some(mac))
+        }
         LinkKind::Ipvlan { mode } => {
             let flags = match mode {
                 IpvlanMode::Bridge => 0,
@@ -240,12 +249,15 @@ fn info(kind: LinkKind) -> LinkAttribute {
                 IpvlanMode::Vepa => 2,
             };
             let flags = InfoIpVlan::Flags(IpVlanFlags::from_bits_retain(flags));
-            vec![
-                LinkInfo::Kind(InfoKind::IpVlan),
-                LinkInfo::Data(InfoData::IpVlan(vec![InfoIpVlan::Mode(IpVlanMode::L2), flags])),
-            ]
+            let data = InfoData::IpVlan(vec![InfoIpVlan::Mode(IpVlanMode::L2), flags]);
+            (InfoKind::IpVlan, data, None)
         }
-    })
+    };
+    let message = LinkMessageBuilder::new_with_info_kind(name).set_info_data(data);
+    match mac {
+        Some(mac) => message.address(mac.0.to_vec()),
+        None => message,
+    }
 }
 
 /// Carries out an operation on an interface that the daemon creates.
@@ -262,10 +274,8 @@ pub(super) fn carry_out(op: &Op, link: &VirtualLink, requests: &mut Requests) ->
 fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcome, RequestError> {
     let refused = |errno| Ok(Outcome::Refused(errno));
     let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
-    let mut query = LinkMessage::default();
-    query.attributes.push(LinkAttribute::IfName(link.name.to_string()));
     let mut there = None;
-    let answer = requests.get(GET, &query, |message| {
+    let answer = requests.get(GET, &named(link), |message| {
         there = Told::of(message).map(|told| {
             (
                 told.index,
@@ -280,9 +290,7 @@ fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcom
     }
     if let Verb::Delete { .. } = op.verb {
         let Some((index, true, _)) = there else { return Ok(Outcome::Already) };
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        return Ok(match one(requests, &Packed::new(DELETE, 0, &message)) {
+        return Ok(match one(requests, &Packed::new(DELETE, 0, &indexed(index).build())) {
             Err(e) if e.errno() == libc::ENODEV => Outcome::Already,
             Err(e) => return Err(e),
             Ok(()) => Outcome::Done,
@@ -303,45 +311,31 @@ fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
 
 /// Creates an interface, completely or not at all.
 fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<(), RequestError> {
-    let mut query = LinkMessage::default();
-    query.header.index = parent.0;
     let (mut group, mut vrf) = (0, None);
-    requests.get(GET, &query, |message| {
+    requests.get(GET, &indexed(parent.0).build(), |message| {
         if let Some(told) = Told::of(message) {
             group = told.group;
             vrf = told.master.filter(|_| told.port_kind == b"vrf");
         }
     })?;
-    let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(link.name.to_string()));
-    message.attributes.push(LinkAttribute::Link(parent.0));
-    if let LinkKind::Macvlan { mac } = link.kind {
-        message.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-    }
-    message.attributes.push(LinkAttribute::Group(link.group.unwrap_or(group)));
-    message.attributes.push(info(link.kind));
+    let message = of_kind(link.kind)
+        .name(link.name.to_string())
+        .link(parent.0)
+        .link_group(link.group.unwrap_or(group))
+        .build();
     one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message))?;
-    let mut query = LinkMessage::default();
-    query.attributes.push(LinkAttribute::IfName(link.name.to_string()));
     let mut index = 0;
-    requests.get(GET, &query, |message| index = Told::of(message).map_or(0, |told| told.index))?;
+    requests
+        .get(GET, &named(link), |message| index = Told::of(message).map_or(0, |told| told.index))?;
     if let Some(vrf) = vrf {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.attributes.push(LinkAttribute::Controller(vrf));
-        one(requests, &Packed::new(SET, 0, &message))?;
+        one(requests, &Packed::new(SET, 0, &indexed(index).controller(vrf).build()))?;
     }
     set(requests, link, index).inspect_err(|_| {
         // An incomplete one would answer when it must not.
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        let _ = one(requests, &Packed::new(DELETE, 0, &message));
+        let _ = one(requests, &Packed::new(DELETE, 0, &indexed(index).build()));
     })?;
     if link.notify {
-        let mut message = LinkMessage::default();
-        message.header.index = parent.0;
-        message.attributes.push(LinkAttribute::Group(group));
-        let _ = one(requests, &Packed::new(SET, 0, &message));
+        let _ = one(requests, &Packed::new(SET, 0, &indexed(parent.0).link_group(group).build()));
     }
     Ok(())
 }
@@ -363,23 +357,18 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     if let Some(mode) = LinkSettings::of(link).address_generation {
         set_v6(requests, link, index, mode);
     }
-    let mut up = LinkMessage::default();
-    up.header.index = index;
-    (up.header.flags, up.header.change_mask) = (LinkFlags::Up, LinkFlags::Up);
-    if let LinkKind::Macvlan { mac } = link.kind {
-        up.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    let mut up = of_kind(link.kind).index(index).up();
+    if let Some(group) = link.group {
+        up = up.link_group(group);
     }
-    up.attributes.extend(link.group.map(LinkAttribute::Group));
-    up.attributes.push(info(link.kind));
-    one(requests, &Packed::new(NEW, 0, &up))
+    one(requests, &Packed::new(NEW, 0, &up.build()))
 }
 
 /// Prevents an interface from generating IPv6 addresses, and disables IPv6 if it should have none.
 fn set_v6(requests: &mut Requests, link: &VirtualLink, index: u32, mode: u8) {
     // Refused if the kernel has no IPv6, which has the same effect.
-    let mut none = LinkMessage::default();
-    none.header.index = index;
-    none.attributes.push(spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode])));
+    let none = spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode]));
+    let none = indexed(index).append_extra_attribute(none).build();
     let generation = one(requests, &Packed::new(SET, 0, &none));
     if generation.is_ok() {
         // Without addresses it would only report its memberships, from the virtual MAC.
@@ -402,10 +391,8 @@ pub(super) fn change_setting(op: &Op, object: &SettingObject, requests: &mut Req
     // The original value is unknown.
     let Some(value) = value else { return Outcome::Already };
     let number = number_of(object.setting);
-    let mut query = LinkMessage::default();
-    query.header.index = interface.0;
     let mut found = None;
-    let answer = requests.get(GET, &query, |message| {
+    let answer = requests.get(GET, &indexed(interface.0).build(), |message| {
         found = devconf_of(message.body.get(16..).unwrap_or_default(), number);
     });
     match answer {
