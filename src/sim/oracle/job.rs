@@ -112,9 +112,11 @@ impl World {
     pub(in crate::sim) fn judge_end_of_step(&mut self, id: NodeId) {
         let now = self.now();
         let Some(job) = self.oracle.jobs.get_mut(&id) else { return self.judge_step(id, now) };
-        let (since, step) = (job.since, core::mem::take(&mut job.step));
+        let (since, mut step) = (job.since, core::mem::take(&mut job.step));
         let reloads = job.reload.is_some();
-        self.oracle.step.merge(step);
+        // In this order: a router that says farewell in one slice may be another one in the next.
+        step.merge(core::mem::take(&mut self.oracle.step));
+        self.oracle.step = step;
         let config = self.node(id).map(|node| Arc::clone(&node.config)).unwrap_or_default();
         if since < now {
             // Timeouts of the master were not evaluated during the job.
