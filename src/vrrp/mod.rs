@@ -59,6 +59,7 @@ mod queue;
 mod registry;
 mod reload;
 mod script;
+mod send;
 mod sweep;
 mod sync;
 #[cfg(test)]
