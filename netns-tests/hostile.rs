@@ -1,5 +1,6 @@
 //! Packets that are wrong in one thing, or in everything: none may move an address or end a process.
 
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -20,7 +21,9 @@ cases![Here:
     random_packets_move_nothing,
     a_flood_of_packets_moves_nothing,
     a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody,
+    so_it_is_with_many_addresses,
     so_it_is_with_real_time_priority,
+    so_it_is_with_many_addresses_and_real_time_priority,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -304,27 +307,40 @@ fn a_flood_of_packets_moves_nothing(lab: &mut Lab) -> Res {
 }
 
 fn a_flood_of_valid_adverts_ends_nothing_and_holds_up_nobody(lab: &mut Lab) -> Res {
-    flooded(lab, "")
+    flooded(lab, 1, "")
+}
+
+fn so_it_is_with_many_addresses(lab: &mut Lab) -> Res {
+    flooded(lab, 51, "")
 }
 
 fn so_it_is_with_real_time_priority(lab: &mut Lab) -> Res {
     lab.subject.ours_only("its threads have other names")?;
-    flooded(lab, "vrrp_rt_priority 50")
+    flooded(lab, 1, "vrrp_rt_priority 50")
 }
 
-/// One instance receives valid adverts of lower priority as fast as they can be sent; another one, on the same machine,
-/// advertises every tenth of a second.
-fn flooded(lab: &mut Lab, global: &str) -> Res {
+fn so_it_is_with_many_addresses_and_real_time_priority(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its threads have other names")?;
+    flooded(lab, 51, "vrrp_rt_priority 50")
+}
+
+/// One instance with this many addresses receives valid adverts of lower priority as fast as they can be sent; another
+/// one, on the same machine, advertises every tenth of a second.
+fn flooded(lab: &mut Lab, addresses: u8, global: &str) -> Res {
     const FLOOD: Duration = Duration::from_secs(4);
     lab.segment("lan")?;
     let (node, attacker) = (lab.node("svr1")?, lab.node("attacker")?);
     lab.plug(&node, "lan", LAN, &["10.0.0.71/24"])?;
     lab.plug(&attacker, "lan", LAN, &["10.0.0.66/24"])?;
+    let vips: Vec<Ipv4Addr> = core::iter::once([10, 0, 0, 100].into())
+        .chain((1..addresses).map(|last| [10, 0, 1, last].into()))
+        .collect();
+    let list: String = vips.iter().map(|vip| format!("  {vip}/24\n")).collect();
     let text = format!(
         "global_defs {{\n {global}\n}}\n\
          vrrp_instance VRRP1 {{\n interface enp0s8\n state MASTER\n priority 200\n \
          virtual_router_id 41\n advert_int 1\n authentication {{\n  auth_type PASS\n  \
-         auth_pass 1066\n }}\n virtual_ipaddress {{\n  10.0.0.100/24\n }}\n}}\n\
+         auth_pass 1066\n }}\n virtual_ipaddress {{\n{list} }}\n}}\n\
          vrrp_instance VRRP2 {{\n interface enp0s8\n state MASTER\n priority 200\n version 3\n \
          virtual_router_id 42\n advert_int 0.1\n virtual_ipaddress {{\n  10.0.0.101/24\n }}\n}}\n"
     );
@@ -337,7 +353,8 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
         return Err(Stop::Skip("real-time priority is not available here".into()));
     }
     let injector = Injector::new(&attacker, LAN)?;
-    let frame = Forged { priority: 100, ..Forged::default() }.frame();
+    let forged = Forged { priority: 100, count: addresses, addresses: vips, ..Forged::default() };
+    let frame = forged.frame();
     let (mark, begin) = (lab.mark(), Wall::now());
     let sent = injector.flood(frame, FLOOD)?;
     let end = Wall::now();
@@ -366,7 +383,14 @@ fn flooded(lab: &mut Lab, global: &str) -> Res {
     let lost = (late / 100.0).ceil();
     check!(times.len() as f64 >= 0.9 * due - lost, "{} of {due} adverts of VRRP2", times.len());
     // The flood was received and answered.
-    later.log(&node, "(VRRP1) Received advert from 10.0.0.66 with lower priority 100, ours 200")?;
+    let answered = "(VRRP1) Received advert from 10.0.0.66 with lower priority 100, ours 200";
+    later.log(&node, answered)?;
+    // A few lines, however many adverts there were, and nothing else about them.
+    if lab.subject.ours_only("its log lines are others").is_ok() {
+        let (lines, all) = (later.logs(&node, answered).len(), later.logs(&node, "").len());
+        check!(lines == 5, "{lines} lines about {sent} adverts");
+        check!(all < 20, "{all} lines: {:?}", later.logs(&node, ""));
+    }
     // Afterwards everything is as before.
     lab.after(lab.mark()).some_adverts(&node, 12)?;
     check!(node.has(LAN, "10.0.0.100/24")?, "{}", node.addresses(LAN)?);

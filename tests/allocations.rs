@@ -6,17 +6,19 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use evervip::base::{Family, IfIndex, Instant, Mac, Prefix};
+use evervip::base::{Family, IfIndex, Instant, Mac, Prefix, Secret, WallTime};
+use evervip::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
+use evervip::model::vrrp::{Authentication, Version};
 use evervip::model::{self, sample};
-use evervip::plan::{Outcome, Sight};
+use evervip::plan::{Change, Outcome, Sight};
 use evervip::status::vrrp::State;
 use evervip::vrrp::{Action, Actions, Engine, Event, Link, Rx, Snapshot};
-use evervip::wire::{ip, vrrp};
+use evervip::wire::{ah, hmac, ip, vrrp};
 
 struct Counting;
 
@@ -82,6 +84,18 @@ fn allocations(work: impl FnOnce()) -> u64 {
 const ETH: IfIndex = IfIndex(2);
 const SECOND: Duration = Duration::from_secs(1);
 
+fn link(index: IfIndex, name: &str) -> Link {
+    Link {
+        index,
+        name: name.parse().unwrap(),
+        up: true,
+        arp: true,
+        mac: Mac([2, 0, 0, 0, 0, 1]),
+        mtu: 1500,
+        settings: evervip::plan::Settings::default(),
+    }
+}
+
 /// A host whose kernel carries out every request.
 struct Host {
     engine: Engine,
@@ -94,15 +108,7 @@ impl Host {
     fn new(config: model::Vrrp) -> Self {
         let now = Instant::from_nanos(5_000_000_000);
         let mut host = Self { engine: Engine::new(now), out: Actions::new(), now, sent: 0 };
-        let link = Link {
-            index: ETH,
-            name: "enp0s8".parse().unwrap(),
-            up: true,
-            arp: true,
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            mtu: 1500,
-            settings: evervip::plan::Settings::default(),
-        };
+        let link = link(ETH, "enp0s8");
         let own = Prefix::new([10, 0, 2, 71].into(), 24).unwrap();
         host.event(Event::Reload(Arc::new(config)));
         host.event(Event::Kernel(Snapshot {
@@ -139,6 +145,11 @@ impl Host {
         self.now = end;
     }
 
+    /// Number of valid adverts received.
+    fn received(&self) -> u64 {
+        self.engine.view(self.now).instances[0].counters.adverts_received
+    }
+
     fn hear(&mut self, packet: &[u8]) {
         let source = IpAddr::from([10, 0, 2, 72]);
         let destination = IpAddr::from([224, 0, 0, 18]);
@@ -173,8 +184,195 @@ fn advert(vrid: u8, addresses: &[IpAddr], priority: u8, password: [u8; 8]) -> Ve
 fn an_advert_allocates_nothing() {
     if !shell::is_inside() {
         engine_alone();
+        for form in FORMS {
+            in_form(&form);
+        }
     }
     shell::drivers_on_a_cable();
+}
+
+/// One form of adverts.
+struct Form {
+    name: &'static str,
+    /// Makes an instance use it.
+    change: fn(&mut model::Instance),
+    /// Source, destination and packet of an advert of another router, with this priority and number.
+    receive: fn(u8, u32) -> (IpAddr, IpAddr, Vec<u8>),
+}
+
+const PEER: [u8; 4] = [10, 0, 2, 72];
+const OWN: [u8; 4] = [10, 0, 2, 71];
+const GROUP: [u8; 4] = [224, 0, 0, 18];
+const KEY: &[u8; 32] = b"0123456789abcdef0123456789abcdef";
+const TIME: u64 = 1_800_000_000;
+const LOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x72);
+const GROUP6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
+const UPPER: IfIndex = IfIndex(9);
+
+const FORMS: [Form; 6] = [
+    Form {
+        name: "AH",
+        change: |i| {
+            i.authentication = Authentication::None;
+            i.extras.get_or_insert_default().ah_key = Some(Secret::new(*b"secret12"));
+        },
+        receive: |priority, number| {
+            let auth = Some(vrrp::Auth { kind: 2, data: [0; 8] });
+            let pdu = pdu(2, priority, auth, None);
+            let header = ah::encode(Ipv4Addr::from(PEER).to_bits(), number);
+            let length = u16::try_from(header.len() + pdu.len()).unwrap();
+            let mut packet =
+                ip::encode(1, length, PEER.into(), GROUP.into(), 255, ah::PROTOCOL).to_vec();
+            packet.extend(header);
+            packet.extend(pdu);
+            ah::seal(&mut packet, b"secret12", false);
+            (PEER.into(), GROUP.into(), packet)
+        },
+    },
+    Form {
+        name: "HMAC",
+        change: |i| {
+            (i.version, i.authentication) = (Version::V3, Authentication::None);
+            i.extras.get_or_insert_default().hmac = Some(Hmac {
+                keys: vec![HmacKey { id: 1, key: SecretBytes::new(KEY.to_vec()) }],
+                active: 1,
+                window: 300 * SECOND,
+                monotonic: true,
+                mode: HmacMode::Enforce,
+            });
+        },
+        receive: |priority, number| {
+            let mut pdu = pdu(3, priority, None, Some((PEER.into(), GROUP.into())));
+            // Ten a second: its clock goes as ours does.
+            let (second, tenth) = (TIME + u64::from(number / 10), u64::from(number % 10));
+            let sequence = (second << 32) | (tenth << 28);
+            pdu.extend(hmac::sign(1, KEY, sequence, PEER.into(), &pdu));
+            (PEER.into(), GROUP.into(), framed(GROUP, &pdu))
+        },
+    },
+    Form {
+        name: "unicast",
+        change: |i| {
+            (i.version, i.authentication) = (Version::V3, Authentication::None);
+            let peer = |address: [u8; 4]| UnicastPeer {
+                address: address.into(),
+                min_ttl: 0,
+                max_ttl: 255,
+            };
+            let peers = vec![peer(PEER), peer([10, 0, 2, 73])];
+            let unicast = Unicast { peers, check_source: true, ..Unicast::default() };
+            i.extras.get_or_insert_default().unicast = Some(unicast);
+        },
+        receive: |priority, _| {
+            let pdu = pdu(3, priority, None, Some((PEER.into(), OWN.into())));
+            (PEER.into(), OWN.into(), framed(OWN, &pdu))
+        },
+    },
+    Form {
+        name: "version 3",
+        change: |i| (i.version, i.authentication) = (Version::V3, Authentication::None),
+        receive: |priority, _| {
+            let pdu = pdu(3, priority, None, Some((PEER.into(), GROUP.into())));
+            (PEER.into(), GROUP.into(), framed(GROUP, &pdu))
+        },
+    },
+    Form {
+        name: "IPv6",
+        change: |i| {
+            let six = sample::instance("VRRP1", "enp0s8", 41, 1, &["fe80::100/64"]);
+            *i = model::Instance { priority: i.priority, ..six };
+        },
+        receive: |priority, _| {
+            let pseudo = Some((LOCAL.into(), GROUP6.into()));
+            let content = vrrp::Content {
+                version: 3,
+                vrid: 41,
+                priority,
+                interval: SECOND,
+                auth: None,
+                addresses: &["fe80::100".parse().unwrap()],
+                family: Family::V6,
+                pseudo,
+            };
+            let mut pdu = Vec::new();
+            vrrp::encode(&content, &mut pdu);
+            (LOCAL.into(), GROUP6.into(), pdu)
+        },
+    },
+    Form {
+        name: "virtual MAC",
+        change: sample::vmac,
+        receive: |priority, _| {
+            let vip = [IpAddr::from([10, 0, 2, 100])];
+            (PEER.into(), GROUP.into(), advert(41, &vip, priority, *b"1066\0\0\0\0"))
+        },
+    },
+];
+
+/// An advert of VRRP1 without an IP header.
+fn pdu(
+    version: u8,
+    priority: u8,
+    auth: Option<vrrp::Auth>,
+    pseudo: Option<(IpAddr, IpAddr)>,
+) -> Vec<u8> {
+    let addresses = &[IpAddr::from([10, 0, 2, 100])];
+    let (vrid, interval, family) = (41, SECOND, Family::V4);
+    let content =
+        vrrp::Content { version, vrid, priority, interval, auth, addresses, family, pseudo };
+    let mut pdu = Vec::new();
+    vrrp::encode(&content, &mut pdu);
+    pdu
+}
+
+fn framed(to: [u8; 4], pdu: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(pdu.len()).unwrap();
+    let mut packet = ip::encode(1, length, PEER.into(), to.into(), 255, ip::VRRP).to_vec();
+    packet.extend(pdu);
+    packet
+}
+
+/// Ten thousand adverts sent by a master, and as many received by a backup.
+fn in_form(form: &Form) {
+    const MANY: u32 = 10_000;
+    let name = form.name;
+    let host = |priority: u8| {
+        let mut config = sample::failover(priority);
+        (form.change)(&mut config.instances[0]);
+        let mut host = Host::new(config);
+        host.event(Event::TimeOfDay(WallTime { secs: TIME, nanos: 0 }));
+        let own = Prefix::new("fe80::71".parse().unwrap(), 64).unwrap();
+        host.event(Event::Object(Change::address(ETH, own, true, false)));
+        // The interface of a virtual MAC is created and comes up.
+        let mac = Mac([0, 0, 0x5e, 0, 1, 41]);
+        if name == "virtual MAC" {
+            host.event(Event::Link(Link { mac, ..link(UPPER, "vrrp.41") }));
+        }
+        host
+    };
+    let mut master = host(200);
+    master.pass(20 * SECOND);
+    assert_eq!(master.engine.state("VRRP1"), Some(State::Master), "{name}");
+    master.sent = 0;
+    let count = own_allocations(|| master.pass(MANY * SECOND));
+    assert!(master.sent >= u64::from(MANY), "{name}: {} sent", master.sent);
+    assert_eq!(count, 0, "{name}: {} adverts sent", master.sent);
+    let mut backup = host(100);
+    let packets: Vec<_> = (0..MANY + 100).map(|n| (form.receive)(200, n + 1)).collect();
+    let mut packets = packets.iter();
+    let mut hear = |many: usize| {
+        for (source, destination, packet) in packets.by_ref().take(many) {
+            backup.pass(SECOND / 10);
+            let (source, destination) = (*source, *destination);
+            let rx = Rx { interface: ETH, source, destination, hop_limit: 255 };
+            backup.event(Event::Advert { rx, packet });
+        }
+    };
+    hear(100);
+    let count = own_allocations(|| hear(MANY as usize));
+    assert_eq!(backup.received(), u64::from(MANY) + 100, "{name}: adverts accepted");
+    assert_eq!(backup.engine.state("VRRP1"), Some(State::Backup), "{name}");
+    assert_eq!(count, 0, "{name}: {MANY} adverts received");
 }
 
 fn engine_alone() {
@@ -254,8 +452,8 @@ mod shell {
         let instances = (1..=COUNT).map(|n| {
             let address = format!("10.0.1.{n}/24");
             let mut one = sample::instance(&format!("V{n}"), link, n, priority, &[&address]);
-            one.version = model::vrrp::Version::V3;
-            one.authentication = model::vrrp::Authentication::None;
+            one.version = Version::V3;
+            one.authentication = Authentication::None;
             one.advert_int = Duration::from_millis(10);
             one.garp.delay = Duration::ZERO;
             // The other side must not time out because this machine is busy.
