@@ -5,6 +5,7 @@ use std::process::Command;
 use nix::sys::signal::Signal;
 
 use crate::lab::daemon::{CONF, Program, Role, signal_to};
+use crate::lab::frame::Advert;
 use crate::lab::node::Node;
 use crate::lab::{Lab, Res, need};
 use crate::scenario::{FAILOVER, Pair, within};
@@ -14,6 +15,7 @@ cases![Here:
     a_session_with_keepalived_and_the_end_of_either,
     a_session_with_bfdd_over_one_hop_and_over_several,
     a_session_survives_a_reload_and_comes_back_after_a_crash,
+    without_bfd_there_is_no_session,
 ];
 
 /// A session of `own` with `neighbor`, both last octets of 10.0.0, with more settings.
@@ -157,5 +159,30 @@ fn a_session_survives_a_reload_and_comes_back_after_a_crash(lab: &mut Lab) -> Re
     lab.after(mark).log(svr1, "Remote diagnostic - Administratively Down")?;
     lab.after(mark).advert(svr1, |advert| advert.priority() == 200)?;
     check!(daemon.stop()?, "the exit status is not zero");
+    Ok(())
+}
+
+/// `-B`: keepalived sends no packet of a session either, and its instances take the session for down.
+fn without_bfd_there_is_no_session(lab: &mut Lab) -> Res {
+    let peer = Program::keepalived()?;
+    let pair = Pair::new(lab)?;
+    let (svr1, svr2) = (&pair.svr1, &pair.svr2);
+    // The first lowers its priority, the second must stay in FAULT.
+    svr1.write(CONF, &tracking(FAILOVER[0], &session(71, 72, ""), "PEER weight -50"), 0o644)?;
+    svr2.write(CONF, &tracking(FAILOVER[1], &session(72, 71, ""), "PEER"), 0o644)?;
+    let lowered = |advert: &Advert| advert.priority() == 150;
+    let other = peer.start_with(svr1, &["-D", "-B", "-f", CONF])?;
+    lab.always().advert(svr1, lowered)?;
+    other.stop()?;
+    let mark = lab.mark();
+    let daemon = lab.subject.start_with(svr1, &["-D", "-B", "-f", CONF])?;
+    lab.after(mark).advert(svr1, lowered)?;
+    let mark = lab.mark();
+    let with_session = lab.subject.start(svr2)?;
+    lab.after(mark).log(svr2, "FAULT")?;
+    lab.after(mark).some_adverts(svr1, 4)?;
+    check!(lab.after(mark).logs(svr2, "Entering Up state").is_empty(), "there is a session");
+    check!(lab.after(mark).logs(svr1, "(PEER) Entering").is_empty(), "there is a session");
+    check!(with_session.stop()? && daemon.stop()?, "the exit status is not zero");
     Ok(())
 }

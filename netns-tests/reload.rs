@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::CONF;
+use crate::lab::daemon::{CONF, Program};
 use crate::lab::timeline::What;
 use crate::lab::{Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, steady, within};
@@ -289,8 +289,26 @@ fn a_start_without_anything_usable_ends(lab: &mut Lab) -> Res {
     host.write(CONF, &text, 0o644)?;
     let mark = lab.mark();
     let daemon = lab.subject.start(host)?;
-    check!(!daemon.ended(mark)?, "it ended as if all were well");
+    let ours = daemon.ended(mark)?;
+    check!(!ours, "it ended as if all were well");
+    let mark = lab.mark();
+    let theirs = Program::keepalived()?.start(host)?.ended_with(mark)?;
     lab.subject.ours_only("its messages differ")?;
+    let mark = lab.mark();
+    let daemon = lab.subject.start(host)?;
+    let status = daemon.ended_with(mark)?;
+    check!(status == theirs, "exit status {status:?}, of keepalived {theirs:?}");
     lab.after(mark).log(host, "nothing of the configuration can be used")?;
+    // A file of virtual servers only: keepalived stays, and so do we, but it is an error.
+    host.write(CONF, "virtual_server 10.9.0.1 80 {\n lb_algo rr\n lb_kind NAT\n}\n", 0o644)?;
+    let mark = lab.mark();
+    let theirs = Program::keepalived()?.start(host)?;
+    lab.after(mark).log(host, "Startup complete")?;
+    check!(theirs.stop()?, "keepalived did not stop well");
+    let mark = lab.mark();
+    let daemon = lab.subject.start(host)?;
+    lab.after(mark).log(host, "nothing of the configuration can be used")?;
+    lab.after(mark).log(host, "has no real servers")?;
+    check!(daemon.stop()?, "it did not stop well");
     Ok(())
 }

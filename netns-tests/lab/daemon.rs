@@ -120,6 +120,15 @@ impl Daemon {
         })
     }
 
+    /// As [`Self::ended`]: how it ended, in words.
+    pub fn ended_with(&self, mark: Mark) -> Res<String> {
+        let what = format!("end of pid {} on {}", self.pid, self.node.name);
+        self.node.timeline().wait(mark, LIMIT, &what, |event: &Event| match &event.what {
+            What::Exit { pid, status, .. } if *pid == self.pid => Some(status.clone()),
+            _ => None,
+        })
+    }
+
     /// All its running processes: the supervisor first, then its descendants.
     pub fn processes(&self) -> Vec<u32> {
         let parents = living();

@@ -44,6 +44,8 @@ pub struct Options {
     pub vrrp: bool,
     /// Run health checks (off: `--vrrp`).
     pub checker: bool,
+    /// Run BFD sessions (off: `--no_bfd`).
+    pub bfd: bool,
     /// Run both even without configuration.
     pub all: bool,
     /// Copy the log to standard error, if it stays in the foreground.
@@ -103,6 +105,7 @@ impl Default for Options {
             file: DEFAULT_FILE.into(),
             vrrp: true,
             checker: true,
+            bfd: true,
             all: false,
             console: false,
             detail: 0,
@@ -201,7 +204,13 @@ const ROWS: &[Row] = &[
     ),
     Row(Some('P'), "vrrp", Flag, What::OnlyVrrp, "virtual routers only"),
     Row(Some('C'), "check", Flag, What::OnlyCheck, "virtual servers and their health checks only"),
-    Row(Some('B'), "no_bfd", Flag, What::NoBfd, "no BFD (this version has none)"),
+    Row(
+        Some('B'),
+        "no_bfd",
+        Flag,
+        What::NoBfd,
+        "start no BFD sessions: trackers count them as down",
+    ),
     Row(None, "all", Flag, What::All, "start all processes, even without configuration for them"),
     Row(
         Some('l'),
@@ -430,7 +439,8 @@ impl Reader {
             What::File => o.file = value.into(),
             What::OnlyVrrp => o.checker = false,
             What::OnlyCheck => o.vrrp = false,
-            What::NoBfd | What::FlushLog => {}
+            What::NoBfd => o.bfd = false,
+            What::FlushLog => {}
             What::All => o.all = true,
             What::Console => self.console_at = true,
             What::Detail => o.detail = o.detail.saturating_add(1).min(2),

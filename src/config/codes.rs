@@ -112,6 +112,9 @@ codes! {
     EXTRA_WORDS = "L0114", "words without effect";
     /// The main file is a pattern that matches several files. All are read, in sorted order.
     SEVERAL_FILES = "W0115", "several main files";
+    /// The file begins with a byte order mark, which some editors write into UTF-8 files. It is skipped; keepalived reads it
+    /// as part of the first word.
+    BYTE_ORDER_MARK = "W0116", "byte order mark";
 
     /// No file matches the name of an include. Relative names start in the directory of the file that holds the
     /// include. Plain `include` continues without it; `includem`, `includew`, `includeb`, `includea` and
@@ -132,6 +135,9 @@ codes! {
     REPETITION = "E0205", "malformed repetition";
     /// `${_RANDOM}` takes at most two integers, the lower one first.
     RANDOM = "E0206", "malformed random number";
+    /// `${NAME}` is used, but `NAME` is not defined before that line. keepalived takes its braces as those of a block, which
+    /// ends the enclosing block: what follows is not read as it was meant.
+    UNDEFINED = "E0207", "undefined name";
 
     /// The keyword does not accept the value. The setting keeps its default or earlier value.
     VALUE = "E0300", "invalid value";

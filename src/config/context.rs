@@ -1,21 +1,22 @@
 //! The context shared by all stages of a load: the files, the machine, the options, and the list of problems.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 
 use super::checks::Checks;
 use super::codes;
-use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity};
+use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 use super::document::Document;
 use super::earlier::Again;
 use super::host::{Host, Interface};
-use super::keyword::{Keyword, Table};
+use super::keyword::{Keyword, Table, walk};
 use super::mistake::Position;
 use super::names::{Folders, Names};
+use super::secret::Secrets;
 use super::source::Files;
-use super::span::{Sources, Span};
+use super::span::{Sources, Span, u32_of};
 use crate::base::IfName;
 use crate::model::Vrrp;
 
@@ -126,6 +127,10 @@ pub(crate) struct Cx<'a> {
     pub dropped: usize,
     /// Include checks in force, from `include_check` and `-e`.
     pub include_checks: Checks,
+    /// Parts of the text that are not read as they were meant: file and offset, from and to.
+    astray: BTreeMap<(u32, u32), Option<(u32, u32)>>,
+    /// The beginning of the part that is being read.
+    lost: Option<(u32, u32)>,
     /// How far reading has come.
     pub position: Position,
     /// The keywords outside all blocks, for hints about unknown ones.
@@ -156,14 +161,19 @@ const HIDDEN: &[(char, &str)] = &[
     ('\u{200b}', "a zero-width space (U+200B)"),
 ];
 
-/// The first name in `text` that looks like a use of a definition, `$NAME` or `${NAME}`.
-fn name_used(text: &str) -> Option<&str> {
-    text.split('$').skip(1).find_map(|rest| {
-        let rest = rest.strip_prefix('{').unwrap_or(rest);
-        let end =
-            rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let name = rest.get(..end)?;
-        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_').then_some(name)
+/// A word without characters at its beginning that cannot be seen.
+pub(crate) fn visible(text: &str) -> &str {
+    text.trim_start_matches(|c: char| HIDDEN.iter().any(|(hidden, _)| *hidden == c))
+}
+
+/// What looks like a use of a definition, `$NAME` or `${NAME}`: the offset of `$` and the name.
+fn names_used(text: &[u8]) -> impl Iterator<Item = (usize, &str)> {
+    memchr::memchr_iter(b'$', text).filter_map(|at| {
+        let rest = text.get(at + 1..)?;
+        let rest = rest.strip_prefix(b"{").unwrap_or(rest);
+        let end = rest.iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_'));
+        let name = core::str::from_utf8(rest.get(..end.unwrap_or(rest.len()))?).ok()?;
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_').then_some((at, name))
     })
 }
 
@@ -181,6 +191,8 @@ impl<'a> Cx<'a> {
             sources: Sources::default(),
             reports: Vec::new(),
             dropped: 0,
+            astray: BTreeMap::new(),
+            lost: None,
             include_checks: Self::initial_checks(options),
             position: Position::default(),
             vocabulary,
@@ -214,12 +226,15 @@ impl<'a> Cx<'a> {
         self.sources = Sources::default();
         self.reports.clear();
         self.dropped = 0;
+        self.astray.clear();
+        self.lost = None;
         self.include_checks = Self::initial_checks(self.options);
         self.position = Position::default();
     }
 
     pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
         self.again.depends();
+        diagnostic.hidden |= self.is_consequence(&diagnostic);
         if diagnostic.severity == Severity::Error {
             diagnostic.subject = self.position.subject();
         }
@@ -228,6 +243,43 @@ impl<'a> Cx<'a> {
         } else {
             self.dropped += 1;
         }
+    }
+
+    /// The text from `at` on, and the top-level block around it, is not read as it was meant: problems in it are
+    /// consequences of the reported one, until [`Self::found_back`].
+    pub(crate) fn lose_track(&mut self, at: Span) {
+        let begin = if self.position.within.is_some() { self.position.within } else { at };
+        let (file, start, _) = self.sources.order(begin);
+        self.astray.insert((file, start), None);
+        self.lost = Some((file, start));
+    }
+
+    /// The text after this place is read as it was meant. Without a place the text has ended.
+    pub(crate) fn found_back(&mut self, at: Span) {
+        let begin = self.lost.take();
+        if let Some(end) = begin.and_then(|begin| self.astray.get_mut(&begin))
+            && at.is_some()
+        {
+            let (file, start, _) = self.sources.order(at);
+            *end = Some((file, start));
+        }
+    }
+
+    /// Whether a problem only follows from a reported one: it concerns text that is not read as it was meant. Not if
+    /// keepalived would not start with it.
+    fn is_consequence(&self, diagnostic: &Diagnostic) -> bool {
+        if self.astray.is_empty()
+            || diagnostic.stops() == Stops::Start
+            || *diagnostic.code == codes::MISSING_CLOSE
+        {
+            return false;
+        }
+        let (file, at, _) = self.sources.order(diagnostic.span);
+        let begun = self.astray.range(..=(file, at)).next_back();
+        let inside = begun.is_some_and(|((of, _), end)| {
+            *of == file && end.is_none_or(|(of, end)| of != file || at < end)
+        });
+        self.lost.is_some() || (diagnostic.span.is_some() && inside)
     }
 
     /// Whether there are so many problems that reading should end.
@@ -267,7 +319,7 @@ impl<'a> Cx<'a> {
             None => self.interface(name).is_some(),
         };
         if !exists {
-            let message = format!("interface {name} {what} doesn't exist");
+            let message = format!("interface {name} {what} does not exist");
             let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
                 .at(at)
                 .note("it is used when it appears");
@@ -326,9 +378,11 @@ impl<'a> Cx<'a> {
         entry.1 += 1;
     }
 
-    /// Explains what is not visible in the marked text: undefined names, and characters that only look like blanks.
+    /// Explains what is not visible in the marked text: names that were not replaced, and characters that only look like
+    /// blanks.
     fn explain_marks(&mut self) {
         let Self { reports, sources, defined, .. } = self;
+        let mut replaced: Option<BTreeSet<(u32, u32)>> = None;
         for report in reports {
             let Some(place) = sources.place(report.span) else {
                 continue;
@@ -336,14 +390,28 @@ impl<'a> Cx<'a> {
             let marked = place.text.get(place.start..place.end).unwrap_or_default();
             let text = String::from_utf8_lossy(marked);
             for (hidden, name) in HIDDEN {
-                if text.contains(*hidden) {
+                let told = report.code.id == codes::BYTE_ORDER_MARK.id
+                    || report.help.iter().any(|help| help.contains(name));
+                if text.contains(*hidden) && !told {
                     report.help.push(format!(
                         "it contains {name}; remove it, or replace it with an ordinary blank"
                     ));
                 }
             }
-            let Some(name) = name_used(&text)
-                .filter(|name| !name.starts_with('_') && !report.names_definition())
+            if report.names_definition() {
+                continue;
+            }
+            // The source line also contains names that were replaced; the message may contain the result.
+            let replaced = replaced.get_or_insert_with(|| sources.replaced());
+            let start = sources.order(report.span);
+            let stayed = names_used(marked).find(|(at, _)| {
+                !replaced.contains(&(start.0, start.1.saturating_add(u32_of(*at))))
+            });
+            let in_message = sources
+                .unit(report.span.unit)
+                .filter(|unit| unit.expansion != u32::MAX)
+                .and_then(|_| names_used(report.message.as_bytes()).next());
+            let Some((_, name)) = stayed.or(in_message).filter(|(_, name)| !name.starts_with('_'))
             else {
                 continue;
             };
@@ -355,6 +423,24 @@ impl<'a> Cx<'a> {
                 format!("'{name}' is not defined before this line; define it with ${name}=value")
             });
         }
+    }
+
+    /// Takes secrets out of the messages about them.
+    fn hide_secrets(&mut self) -> Secrets {
+        if self.reports.is_empty() {
+            return Secrets::default();
+        }
+        let mut keywords = BTreeSet::new();
+        walk(self.vocabulary, &mut |table| keywords.extend(table.names()));
+        let secrets = Secrets::new(&self.sources, keywords);
+        for report in &mut self.reports {
+            let texts = [&mut report.message, &mut report.label].into_iter();
+            let texts = texts.chain(&mut report.notes).chain(&mut report.help);
+            if secrets.hide(report.span, texts, &self.sources) {
+                report.replacement = None;
+            }
+        }
+        secrets
     }
 
     /// The problems of the whole load, and the parsed statements.
@@ -388,7 +474,8 @@ impl<'a> Cx<'a> {
             self.reports.push(Diagnostic::error(&codes::LIMIT, message));
         }
         self.explain_marks();
+        let secrets = self.hide_secrets();
         let Self { reports, sources, document, .. } = self;
-        (Diagnostics::new(reports, sources), document)
+        (Diagnostics::new(reports, sources, secrets), document)
     }
 }

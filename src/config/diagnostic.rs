@@ -6,6 +6,7 @@
 use std::fmt;
 
 use super::codes::{self, Code};
+use super::secret::Secrets;
 use super::span::{Sources, Span};
 
 /// The severity of a problem.
@@ -97,6 +98,8 @@ pub struct Diagnostic {
     pub replacement: Option<String>,
     /// The subject of an error.
     pub(super) subject: Subject,
+    /// It is only a consequence of a reported error, and is not shown.
+    pub(super) hidden: bool,
     /// It may be a consequence of errors up to this place and is shown after them.
     after: Option<Span>,
 }
@@ -170,6 +173,7 @@ impl Diagnostic {
             split_brain: false,
             replacement: None,
             subject: Subject::default(),
+            hidden: false,
             after: None,
         }
     }
@@ -273,12 +277,15 @@ pub(crate) enum Kind {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     pub(super) list: Vec<Diagnostic>,
+    /// Consequences of others, which are not shown. A reload and the exit status count them.
+    pub(super) hidden: Vec<Diagnostic>,
     pub(super) sources: Sources,
+    pub(super) secrets: Secrets,
 }
 
 impl Diagnostics {
     /// Sorts `list` by place, causes before their consequences, then drops repetitions.
-    pub(crate) fn new(mut list: Vec<Diagnostic>, sources: Sources) -> Self {
+    pub(super) fn new(mut list: Vec<Diagnostic>, sources: Sources, secrets: Secrets) -> Self {
         let key =
             |d: &Diagnostic| (sources.order(d.after.unwrap_or(d.span)), d.span.len, d.code.id);
         list.sort_by(|a, b| key(a).cmp(&key(b)));
@@ -288,12 +295,18 @@ impl Diagnostics {
                 && sources.order(a.span).0 == sources.order(b.span).0
                 && a.span.start == b.span.start
         });
-        Self { list, sources }
+        let (hidden, list) = list.into_iter().partition(|d| d.hidden);
+        Self { list, hidden, sources, secrets }
     }
 
     /// The problems, in the order of the files.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Diagnostic> {
         self.list.iter()
+    }
+
+    /// The problems including those that are not shown.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter().chain(&self.hidden)
     }
 
     #[must_use]
@@ -324,7 +337,7 @@ impl Diagnostics {
     /// Whether the daemon must not start with this: keepalived does not either.
     #[must_use]
     pub fn unusable(&self) -> bool {
-        self.list.iter().any(|d| d.stops() == Stops::Start)
+        self.all().any(|d| d.stops() == Stops::Start)
     }
 
     /// Whether a comparison with the other router found that both would be master at the same time.
@@ -336,7 +349,7 @@ impl Diagnostics {
     /// The exit status of `keepalived -t`.
     #[must_use]
     pub fn status(&self) -> u8 {
-        match self.list.iter().map(|d| d.class).max() {
+        match self.all().map(|d| d.class).max() {
             None | Some(Class::Quiet) => 0,
             Some(Class::Fatal) => 4,
             Some(Class::Problem) => 5,

@@ -5,6 +5,7 @@
 //! identity: losing another one is a new mistake. The errors themselves come from the other modules.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::codes::{self, Code};
 use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity, Subject};
@@ -67,21 +68,34 @@ const OBJECTS: [&Code; 8] = [
     &codes::LEFT_OUT,
 ];
 
+/// A meaning as a number.
+fn number(meaning: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    meaning.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Diagnostics {
     /// Every error by its meaning. Reading the same text twice gives the same result.
     #[must_use]
     pub fn mistakes(&self) -> BTreeSet<String> {
-        self.iter().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d)).collect()
+        self.all().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d)).collect()
     }
 
-    /// The errors that are not in `known`, the result of [`Self::mistakes`] for another text.
+    /// [`Self::mistakes`] as numbers of 8 bytes, the same in every process of this program.
+    #[must_use]
+    pub fn mistake_numbers(&self) -> BTreeSet<u64> {
+        self.mistakes().iter().map(|mistake| number(mistake)).collect()
+    }
+
+    /// The errors that are not in `known`, the result of [`Self::mistake_numbers`] for another text.
     pub fn new_errors<'a>(
         &'a self,
-        known: &'a BTreeSet<String>,
+        known: &'a BTreeSet<u64>,
     ) -> impl Iterator<Item = &'a Diagnostic> {
-        self.iter()
+        self.all()
             .filter(|d| d.severity == Severity::Error)
-            .filter(move |d| !known.contains(&self.meaning(d)))
+            .filter(move |d| !known.contains(&number(&self.meaning(d))))
     }
 
     /// The meaning of an error, as text to compare.

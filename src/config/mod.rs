@@ -29,6 +29,7 @@ pub mod reference;
 mod render;
 mod resolve;
 pub(crate) mod schema;
+mod secret;
 mod slot;
 mod source;
 mod span;
@@ -69,6 +70,8 @@ pub struct Loaded {
     pub document: Document,
     /// Number of configured virtual routers, including those that are left out.
     pub instances_asked: usize,
+    /// Number of configured virtual servers, including those that are left out.
+    pub services_asked: usize,
 }
 
 impl Loaded {
@@ -126,8 +129,9 @@ fn load_with(
     let is_cut = load.dropped > 0;
     let again = core::mem::take(&mut load.again);
     let (draft, diagnostics, document) = load.finish();
-    let instances_asked = draft.instances.len();
-    let loaded = Loaded { model: draft.model, diagnostics, document, instances_asked };
+    let (instances_asked, services_asked) = (draft.instances.len(), draft.services_asked);
+    let loaded =
+        Loaded { model: draft.model, diagnostics, document, instances_asked, services_asked };
     (loaded, again.finish(), is_cut)
 }
 

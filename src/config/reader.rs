@@ -24,6 +24,9 @@ pub(crate) enum Piece {
     End,
 }
 
+/// Ends a note about text that is not read as it was meant.
+pub(crate) const FOLLOWING: &str = "errors that follow from this are not reported";
+
 /// Reads statements and braces, chunk by chunk.
 pub(crate) struct Reader {
     expander: Expander,
@@ -45,6 +48,8 @@ pub(crate) struct Reader {
     astray: Astray,
     /// An open block was already reported.
     unclosed: bool,
+    /// The end of the last `}` of text that is not read as it was meant.
+    last: Span,
 }
 
 /// Whether the braces still have their intended meaning: after an unknown word with a block they do not.
@@ -73,6 +78,7 @@ impl Reader {
             ended: false,
             astray: Astray::No,
             unclosed: false,
+            last: Span::NONE,
         }
     }
 
@@ -90,10 +96,45 @@ impl Reader {
 
     /// An unknown word opens a block: keepalived takes its lines as those of the enclosing block, and its `}` as the
     /// end of that one. Consequences of it until all braces are closed are not reported.
-    pub(crate) fn go_astray(&mut self) {
+    pub(crate) fn go_astray(&mut self, cx: &mut Cx<'_>, at: Span) {
         if self.astray == Astray::No {
             self.astray = Astray::Opening;
+            cx.lose_track(at);
         }
+    }
+
+    /// Reports `${NAME}` with a name that is not defined at the end of the statement between two offsets of the chunk:
+    /// keepalived takes its braces as those of a block.
+    pub(crate) fn undefined(&mut self, cx: &mut Cx<'_>, from: u32, to: u32) {
+        let bytes = &self.chunk.bytes;
+        let statement = bytes.get(from as usize..to as usize).unwrap_or_default();
+        if cx.options.consequences || !statement.ends_with(b"$") {
+            return;
+        }
+        let Some(&Token::Open(open)) = self.tokens.get(self.next).filter(|_| self.block_follows())
+        else {
+            return;
+        };
+        // Behind the brace the text is cut: the rest is the next line.
+        let rest = bytes.get(open as usize + 1..).unwrap_or_default().trim_ascii_start_vt();
+        let of_name = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_';
+        let name = rest.get(..rest.iter().take_while(of_name).count()).unwrap_or_default();
+        if open != to || name.is_empty() || rest.get(name.len()) != Some(&b'}') {
+            return;
+        }
+        let mut at = self.chunk.span(to as usize - 1, to as usize);
+        at.len = at.len.max(u32_of(name.len()) + 3);
+        let name = String::from_utf8_lossy(name);
+        if self.astray == Astray::No {
+            cx.report(
+                Diagnostic::error(&codes::UNDEFINED, format!("'{name}' is not defined"))
+                    .at(at)
+                    .label("its braces are read as those of a block")
+                    .help(format!("define it before this line with ${name}=value"))
+                    .note(FOLLOWING),
+            );
+        }
+        self.go_astray(cx, at);
     }
 
     /// Whether unknown words and misplaced braces are only consequences of a reported error.
@@ -119,6 +160,7 @@ impl Reader {
         if self.astray == Astray::Inside && self.balance <= 0 {
             self.astray = Astray::No;
             self.unclosed = false;
+            cx.found_back(self.last);
         }
         loop {
             while self.text.0 < self.text.1 {
@@ -136,6 +178,7 @@ impl Reader {
             }
             let Some(&token) = self.tokens.get(self.next) else {
                 if self.ended {
+                    cx.found_back(Span::NONE);
                     return Piece::End;
                 }
                 // The expansion is ahead of the reader: its problems do not belong to the current block.
@@ -159,6 +202,9 @@ impl Reader {
                 }
                 Token::Close(at) => {
                     self.balance -= 1;
+                    if self.astray != Astray::No {
+                        self.last = self.chunk.span(at as usize + 1, at as usize + 1);
+                    }
                     return Piece::Close(at);
                 }
             }
@@ -360,6 +406,7 @@ impl Reader {
         loop {
             match self.next(cx) {
                 Piece::Line(from, to) => {
+                    self.undefined(cx, from, to);
                     let statement = self.statement(cx, from, to);
                     if statement.len() > 0 {
                         each(&statement, cx);

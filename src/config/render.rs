@@ -1,14 +1,11 @@
 //! Diagnostics for people and programs: rustc's form, lines for a log, JSON.
 
-use std::borrow::Cow;
-
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::codes;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity};
 use super::span::{Place, Span};
-use crate::base::near::nearest;
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +91,17 @@ impl Diagnostics {
     #[must_use]
     pub fn log_line(&self, diagnostic: &Diagnostic) -> String {
         let mut message = diagnostic.message.clone();
-        if let Some(first) = message.get_mut(..1) {
+        // Keywords stay as they are: users search for them.
+        let word = message.split([' ', ':', ',']).next().unwrap_or_default();
+        let is_keyword = word.contains(|c: char| c == '_' || c.is_ascii_digit())
+            || self.secrets.keywords.contains(word);
+        if let Some(first) = message.get_mut(..1).filter(|_| !is_keyword) {
             first.make_ascii_uppercase();
         }
         if let Some(near) = &diagnostic.replacement {
-            message.push_str(&format!(", did you mean '{near}'?"));
+            let hint = if *diagnostic.code == codes::DEPRECATED { "use" } else { "did you mean" };
+            let end = if hint == "use" { "" } else { "?" };
+            message.push_str(&format!(", {hint} '{near}'{end}"));
         }
         if *diagnostic.code == codes::MISSING_CLOSE
             && let Some(open) =
@@ -175,7 +178,8 @@ impl Diagnostics {
             line: place.line,
             column: place.column,
             length: place.end - place.start,
-            text: String::from_utf8_lossy(&masked(place.text)).into_owned(),
+            text: String::from_utf8_lossy(&self.secrets.masked(&place, span, &self.sources))
+                .into_owned(),
         })
     }
 
@@ -222,7 +226,8 @@ impl Diagnostics {
             let Some(place) = self.sources.place(span) else {
                 continue;
             };
-            let (text, from, to) = shown(&place);
+            let masked = self.secrets.masked(&place, span, &self.sources);
+            let (text, from, to) = shown(&place, &masked);
             let mark = Mark { from, to, label: label.to_owned(), primary };
             let known = lines.iter_mut().find(|l| l.number == place.line && l.file == place.file);
             match known {
@@ -261,8 +266,7 @@ const AROUND: usize = 100;
 
 /// A line as text, with the marked range; bytes that are not UTF-8 are replaced. For a very long line, only the
 /// surroundings of the mark.
-fn shown(place: &Place<'_>) -> (String, usize, usize) {
-    let text = masked(place.text);
+fn shown(place: &Place<'_>, text: &[u8]) -> (String, usize, usize) {
     let part = |from: usize, to: usize| {
         String::from_utf8_lossy(text.get(from..to).unwrap_or_default()).into_owned()
     };
@@ -278,47 +282,6 @@ fn shown(place: &Place<'_>) -> (String, usize, usize) {
     let after = part(end, last);
     let (from, to) = (before.len(), before.len() + marked.len());
     (before + &marked + &after, from, to)
-}
-
-/// Keywords whose values are secrets.
-const SECRETS: [&str; 3] = ["auth_pass", "key", "password"];
-
-/// The line with stars for possible secrets: the text after one of those keywords, misspelt or not, up to a brace, and
-/// the value of a definition that is named after one.
-fn masked(line: &[u8]) -> Cow<'_, [u8]> {
-    let blank = |b: &u8| b.is_ascii_whitespace();
-    let mut at = 0;
-    let from = loop {
-        let rest = line.get(at..).unwrap_or_default();
-        let start = at + rest.iter().take_while(|b| blank(b)).count();
-        let rest = line.get(start..).unwrap_or_default();
-        let length = rest.iter().position(|b| blank(b) || matches!(b, b'{' | b'}'));
-        let end = start + length.unwrap_or(rest.len());
-        let word = String::from_utf8_lossy(line.get(start..end).unwrap_or_default());
-        if let Some((name, _)) = word.strip_prefix('$').and_then(|w| w.split_once('=')) {
-            let lower = name.to_ascii_lowercase();
-            if ["pass", "key", "secret"].iter().any(|part| lower.contains(part)) {
-                break start + name.len() + 2;
-            }
-        }
-        let misspelt = word.len() > 4 && nearest(&word, SECRETS.into_iter()).is_some();
-        if misspelt || SECRETS.contains(&&*word) {
-            // The id of a key precedes it.
-            let id = line.get(end..).unwrap_or_default();
-            let blanks = id.iter().take_while(|b| blank(b)).count();
-            let digits = id.iter().skip(blanks).take_while(|b| b.is_ascii_digit()).count();
-            break if word == "key" && digits < 4 { end + blanks + digits } else { end };
-        }
-        if start >= line.len() {
-            return Cow::Borrowed(line);
-        }
-        at = end.max(start + 1);
-    };
-    let mut text = line.to_vec();
-    for byte in text.iter_mut().skip(from).take_while(|b| **b != b'}').filter(|b| !blank(b)) {
-        *byte = b'*';
-    }
-    Cow::Owned(text)
 }
 
 /// The replacement, unless the label already contains it.

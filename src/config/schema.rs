@@ -9,7 +9,7 @@
 //! the difference of two models (`model::diff`).
 
 use super::codes;
-use super::context::Cx;
+use super::context::{Cx, visible};
 use super::diagnostic::{Class, Diagnostic};
 use super::document::Node;
 pub(crate) use super::keyword::{Alias, Keyword, Missing, Shape, Table, Times};
@@ -149,12 +149,23 @@ impl<'a> Args<'a> {
         let last = self.statement.len().saturating_sub(1);
         let at = self.statement.word(last).map_or_else(|| self.statement.span(), |w| w.span());
         let name = self.keyword.name;
-        cx.report(
+        let mut new =
             Diagnostic::error(&codes::MISSING_PARAMETER, format!("'{name}' needs a value"))
                 .at(at)
                 .label(format!("expected {}", (self.keyword.shape)().expected()))
-                .class(class),
-        );
+                .class(class);
+        // `auth_pass #x`
+        let behind = cx.sources.place(at).and_then(|place| place.text.get(place.end..));
+        if let Some([mark @ (b'#' | b'!'), next, ..]) = behind.map(<[u8]>::trim_ascii_start)
+            && !next.is_ascii_whitespace()
+        {
+            let what = if name == "auth_pass" { "password" } else { "value" };
+            new = new.help(format!(
+                "'{}' begins a comment: put the {what} between double quotes",
+                char::from(*mark)
+            ));
+        }
+        cx.report(new);
     }
 
     /// The place of the consumed and the following words.
@@ -249,6 +260,7 @@ pub(crate) fn begin<B: Block>(
 ) -> Option<Begun> {
     let table = B::table();
     cx.position.begin(table.name);
+    reader.undefined(cx, from, to);
     let (astray, opens, around) = (reader.is_astray(), reader.block_follows(), reader.innermost());
     let statement = reader.statement(cx, from, to);
     let word = statement.word(0)?;
@@ -257,7 +269,7 @@ pub(crate) fn begin<B: Block>(
     }
     let Some((row, alias)) = table.find(word.bytes) else {
         // The rest of a split `${NAME}` is not a block.
-        let opens = opens && word.bytes.first().is_some_and(u8::is_ascii_alphabetic);
+        let opens = opens && visible(&word.text()).starts_with(|c: char| c.is_ascii_alphabetic());
         let missing = opens
             && !cx.options.consequences
             && around.is_some()
@@ -267,11 +279,12 @@ pub(crate) fn begin<B: Block>(
             Some(around) if missing => suggest::missing_close(cx, &word, around),
             _ => suggest::unknown_keyword(cx, table, &word, opens),
         }
+        let at = word.span();
         if missing {
             reader.named_unclosed();
         }
         if opens && !cx.options.consequences {
-            reader.go_astray();
+            reader.go_astray(cx, at);
         }
         return None;
     };
@@ -307,7 +320,7 @@ fn notice(
     word: &Word<'_>,
 ) {
     if let Some(alias) = alias.filter(|a| a.deprecated) {
-        let message = format!("'{}' is deprecated, use '{}'", alias.name, keyword.name);
+        let message = format!("'{}' is deprecated", alias.name);
         let new = if alias.counted {
             Diagnostic::warning(&codes::DEPRECATED, message)
         } else {

@@ -168,14 +168,18 @@ fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
     }
     if let Some(word) = args.rest() {
         let keyword = args.keyword;
+        let message = format!(
+            "'{}' is ignored: '{}' takes {}",
+            word.text(),
+            keyword.name,
+            (keyword.shape)().expected()
+        );
         let mut new = if cx.options.strict {
-            Diagnostic::error(&codes::EXTRA_WORDS, "words without effect")
-                .class(super::diagnostic::Class::Quiet)
+            Diagnostic::error(&codes::EXTRA_WORDS, message).class(super::diagnostic::Class::Quiet)
         } else {
-            Diagnostic::advice(&codes::EXTRA_WORDS, "words without effect")
+            Diagnostic::advice(&codes::EXTRA_WORDS, message)
         }
-        .at(word.span())
-        .label(format!("'{}' takes {}", keyword.name, (keyword.shape)().expected()));
+        .at(word.span());
         if matches!((keyword.shape)(), Shape::Flag)
             && matches!(word.bytes, b"false" | b"off" | b"no")
         {

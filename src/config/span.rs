@@ -4,6 +4,7 @@
 //! itself) is only looked up when a diagnostic is shown.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// A range of bytes of one file, in one reading of it.
@@ -65,6 +66,8 @@ pub(crate) struct Expansion {
     pub defined: Span,
     /// Index of the expansion within whose text it was used, `u32::MAX` for none.
     pub parent: u32,
+    /// The replaced text.
+    pub site: Span,
 }
 
 /// A file that was read.
@@ -117,6 +120,17 @@ impl Sources {
         let index = u32_of(self.expansions.len());
         self.expansions.push(expansion);
         index
+    }
+
+    /// The contents of all files.
+    pub(crate) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        self.files.iter().map(|file| file.text.as_slice())
+    }
+
+    /// File and offset of all text that was replaced by a definition.
+    pub(crate) fn replaced(&self) -> BTreeSet<(u32, u32)> {
+        let sites = self.expansions.iter().map(|expansion| self.order(expansion.site));
+        sites.map(|(file, start, _)| (file, start)).collect()
     }
 
     pub(crate) fn unit(&self, index: u32) -> Option<&Unit> {

@@ -4,7 +4,7 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::keyword::{Table, walk};
-
+use super::reader::FOLLOWING;
 use super::span::Span;
 use super::words::Word;
 use crate::base::near::nearest;
@@ -60,7 +60,7 @@ pub(crate) fn unknown_keyword(
                 table.name
             )
         };
-        new = new.note(format!("{lines}; consequences of this are not reported"));
+        new = new.note(format!("{lines}; {FOLLOWING}"));
     }
     cx.report(new);
 }
@@ -74,7 +74,7 @@ pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str,
         .label(format!("'{text}' is not allowed in '{open}'"))
         .related(at, "this block is not closed before that")
         .help(format!("close '{open}', or a block within it whose '}}' closed '{open}' instead"))
-        .note("consequences of this are not reported");
+        .note(FOLLOWING);
     cx.report(new);
 }
 

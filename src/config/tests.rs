@@ -132,6 +132,31 @@ fn a_missing_brace_names_the_block_that_is_open() {
 
 #[test]
 fn a_misspelt_block_is_one_error() {
+    // Whatever follows from it is not reported: neither what is set twice then nor what is missing.
+    let service = "virtual_server 192.0.2.1 80 {\n lb_algo rr\n lb_kind NAT\n weight 1\n real_sever 192.0.2.2 80 {\n weight 2\n TCP_CHECK {\n connect_timeout 3\n }\n }\n}\n";
+    let unclosed = instance("").replacen("\n}\n", "\n", 1) + &instance("").replace(" A ", " B ");
+    let group = "vrrp_sync_group G {\n grup {\n A\n B\n }\n}\n";
+    for (text, expected) in [
+        (instance(" virtual_ipadress {\n 192.0.2.9\n }\n priority 3\n priority 4"), "E0101"),
+        (instance("").replace("virtual_ipaddress", "virtual_ipadress"), "E0101"),
+        (service.to_owned(), "E0101"),
+        (group.to_owned(), "E0101"),
+        (unclosed, "E0105"),
+        (instance("").replace("id 7", "id ${VRID}"), "E0207"),
+        (instance("").replace("192.0.2.1/24", "192.0.2.${N}/24"), "E0207"),
+    ] {
+        for lints in [false, true] {
+            let host = StaticHost::default().with_all_interfaces();
+            let files = MemoryFiles::single("/etc/k.conf", text.as_bytes());
+            let options = Options { lints, ..Options::new("/etc/k.conf", &host) };
+            let loaded = load(&files, &host, &options);
+            assert_eq!(codes(&loaded), [expected], "{text}: {:?}", said(&loaded));
+            // A reload still compares what is lost.
+            let lost = loaded.diagnostics.mistakes().iter().any(|m| m.starts_with("E0405"));
+            let loses = text == service || text == group || text.contains("${VRID}");
+            assert_eq!(lost, loses, "{text}");
+        }
+    }
     let block = " virtual_ipadress {\n 192.0.2.9\n 192.0.2.10\n 192.0.2.11\n }\n nopreempt\n garp_master_delay 3";
     let loaded = load_text(&instance(block));
     let said = said(&loaded);
@@ -155,12 +180,103 @@ fn causes_come_before_what_follows_from_them() {
 }
 
 #[test]
+fn every_block_that_is_left_out_has_its_cause_first() {
+    let service = |lines: &str| {
+        format!("virtual_server 192.0.2.1 80 {{\n lb_algo rr\n lb_kind NAT\n{lines}\n}}\n")
+    };
+    let others = instance("") + &instance("").replace(" A ", " B ").replace("id 7", "id 8");
+    for (text, cause, consequence) in [
+        (instance("").replace("id 7", "id 256"), "256", "(A) the virtual router id"),
+        (format!("vrrp_sync_group G {{\n A B\n}}\n{others}"), "'A'", "ync group G has no"),
+        (
+            format!("vrrp_sync_group G {{\n group {{\n X\n Y\n }}\n}}\n{others}"),
+            "router Y",
+            "ync group G has no",
+        ),
+        (service(" real_server x 80 {\n }"), "'x'", "has no real servers"),
+        (service(" real_server fd00::1 80 {\n }"), "fd00::1 is not", "has no usable real server"),
+        ("vrrp_script s {\n scirpt /bin/true\n}\n".into(), "scirpt", "vrrp_script s has no"),
+        ("virtual_server_group g {\n x 80\n}\n".into(), "'x", "group g has no entries"),
+        ("vrrp_track_process p {\n proces x\n}\n".into(), "'proces'", "process p has no"),
+        ("track_file f {\n flie /x\n}\n".into(), "'flie'", "track_file f has no"),
+        ("bfd_instance b {\n neighbor_ip x\n}\n".into(), "x", "b has no neighbor"),
+        (
+            service(" real_server 192.0.2.2 80 {\n MISC_CHECK {\n misc_pth /x\n }\n }"),
+            "misc_pth",
+            "has no misc_path",
+        ),
+        (service(" real_server 192.0.2.2 80 {\n HTTP_GET {\n urll\n }\n }"), "urll", "has no url"),
+        (
+            service(" real_server 192.0.2.2 80 {\n HTTP_GET {\n url {\n pth /\n }\n }\n }"),
+            "'pth'",
+            "has no path",
+        ),
+    ] {
+        let said = said(&load_text(&text));
+        let at = |what: &str| said.iter().position(|s| s.contains(what));
+        let (first, last) = (at(cause), at(consequence));
+        assert!(first.is_some() && first < last, "{cause}, {consequence}: {said:?}");
+    }
+    // The remedy is at the cause.
+    let loaded = load_text(&format!("vrrp_sync_group G {{\n A\n B\n}}\n{others}"));
+    for d in loaded.diagnostics.iter() {
+        let remedy = d.help.iter().any(|help| help.contains("'group { }'"));
+        assert_eq!(remedy, d.code.id == "E0101", "{}", d.message);
+    }
+}
+
+#[test]
+fn a_comment_instead_of_a_value_is_explained() {
+    for (line, help) in [
+        (
+            "authentication {\n auth_type PASS\n auth_pass #x\n }",
+            "'#' begins a comment: put the password between double quotes",
+        ),
+        ("interface !x", "'!' begins a comment: put the value between double quotes"),
+        ("interface # x", ""),
+    ] {
+        let loaded = load_text(&instance(&format!(" {line}")));
+        let missing = loaded.diagnostics.iter().find(|d| d.code.id == "E0107").unwrap();
+        assert_eq!(missing.help.join(" / "), help);
+    }
+}
+
+#[test]
+fn keywords_in_the_log_are_as_users_write_them() {
+    for (text, start) in [
+        ("vrrp_script s {\n}\n".to_owned(), ") vrrp_script s has no"),
+        (
+            instance(" authentication {\n auth_type PASS\n auth_pass 123456789\n }"),
+            ") auth_pass is cut",
+        ),
+        ("frob\n".to_owned(), ") Unknown keyword 'frob'"),
+    ] {
+        let said = said(&load_text(&text));
+        assert!(said.iter().any(|line| line.contains(start)), "{said:?}");
+    }
+    // What replaces a deprecated word is told once.
+    let loaded = load_text("global_defs {\n lvs_process_name x\n}\n");
+    let d = loaded.diagnostics.iter().find(|d| *d.code == codes::DEPRECATED).unwrap();
+    let word = d.replacement.as_deref().unwrap();
+    let text = loaded.diagnostics.render(d, Style::Plain, Head::Title);
+    for shown in [loaded.diagnostics.log_line(d), text] {
+        assert_eq!(shown.matches(&format!("'{word}'")).count(), 1, "{shown}");
+        assert!(!shown.contains("did you mean"), "{shown}");
+    }
+}
+
+#[test]
 fn names_that_are_not_defined_are_named() {
     let host = StaticHost::default();
     let text = instance("").replace("interface eth0", "interface $IF");
     let files = MemoryFiles::single("/etc/k.conf", text.as_bytes());
     let loaded = load(&files, &host, &Options::new("/etc/k.conf", &host));
     assert!(helps(&loaded).contains("'IF' is not defined before this line"), "{:?}", said(&loaded));
+    // Not where it was replaced, whatever is wrong with the result.
+    let lines = "$V= \\\n priorty 3 \\\n nosuch \n\n$P=x\n";
+    let loaded = load_text(&(lines.to_owned() + &instance(" $V\n priority $P")));
+    assert_eq!(codes(&loaded), ["E0101", "E0101", "E0301"], "{:?}", said(&loaded));
+    assert_eq!(helps(&loaded), "");
     let text = format!("$N=9\n{}", instance("").replace("192.0.2.1/24", "192.0.2.$N/24"));
     let loaded = load_text(&text);
     assert!(helps(&loaded).contains("write ${N}"), "{:?}", said(&loaded));
@@ -168,10 +284,20 @@ fn names_that_are_not_defined_are_named() {
 
 #[test]
 fn characters_that_cannot_be_seen_are_named() {
-    let loaded = load_text(&format!("\u{feff}{}", instance("")));
-    assert!(helps(&loaded).contains("byte order mark"), "{:?}", said(&loaded));
-    let loaded = load_text(&instance(" priority\u{a0}120"));
-    assert!(helps(&loaded).contains("no-break space"), "{:?}", said(&loaded));
+    for (text, code, name) in [
+        (format!("\u{feff}{}", instance("")), "W0116", "byte order mark"),
+        (format!("\n\u{feff}{}", instance("")), "E0101", "byte order mark"),
+        (format!("\u{a0}{}", instance("")), "E0101", "no-break space"),
+        (instance("").replace("vrrp_instance ", "vrrp_instance\u{a0}"), "E0101", "no-break space"),
+        (instance(" \u{a0}authentication {\n auth_type PASS\n }"), "E0101", "no-break space"),
+        (instance(" priority\u{a0}120"), "E0101", "no-break space"),
+        (instance(" priority 120\u{a0}"), "W0311", "no-break space"),
+    ] {
+        let loaded = load_text(&text);
+        assert_eq!(codes(&loaded), [code], "{text}: {:?}", said(&loaded));
+        let all = said(&loaded).join("") + &helps(&loaded);
+        assert_eq!(all.matches(name).count(), 1, "{text}: {all}");
+    }
 }
 
 #[test]
@@ -181,8 +307,21 @@ fn secrets_are_masked_wherever_a_line_is_shown() {
         "authentication {\n auth_pas s3cr3t-of-mine\n }",
         "authentication { auth_type NONE auth_pass s3cr3t-of-mine }",
         "auth_pass s3cr3t-of-mine",
+        "auth_hmac {\n key s3cr3t-of-mine\n }",
+        "auth_hmac {\n kye 2 s3cr3t-of-mine\n }",
+        "auth_hmac {\n keys s3cr3t-of-mine\n }",
+        "auth_hmac {\n key 1 \n s3cr3t-of-mine\n }",
+        "auth_hmac { kye 2 s3cr3t-of-mine }",
+        "authentication {\n auth_pass=s3cr3t-of-mine\n }",
+        "authentication {\n auth_type PASS\n auth_pass $PW\n }",
+        "authentication {\n auth_pass x$PW\n",
+        "virtual_ipaddress {\n 192.0.2.7 auth_pass s3cr3t-of-mine\n }",
+        "virtual_ipaddress {\n 192.0.2.7 auth_pass $PW\n }",
+        "auth_hmac {\n kye $PW\n }\n $PW\n",
     ] {
-        let loaded = load_text(&instance(&format!(" {line}")));
+        // A use without blank is marked at the definition.
+        let loaded =
+            load_text(&("$PW=s3cr3t-of-mine\n".to_owned() + &instance(&format!(" {line}"))));
         assert!(!loaded.diagnostics.is_empty(), "{line}");
         let shown = loaded.diagnostics.text(Style::Plain) + &loaded.diagnostics.json();
         assert!(!shown.contains("s3cr3t"), "{shown}");
@@ -224,6 +363,34 @@ fn every_character_survives_quoting() {
                 "{:?} of {:?}",
                 String::from_utf8_lossy(&again),
                 word
+            );
+        }
+    }
+}
+
+#[test]
+fn every_character_survives_in_a_command() {
+    for c in '\u{1}'..='\u{24f}' {
+        for word in [
+            format!("{c}"),
+            format!("{c}a"),
+            format!("a{c}b"),
+            format!("{c}{c}1"),
+            format!("a {c}"),
+        ] {
+            let words =
+                [b"/bin/x".as_slice().into(), word.as_bytes().into(), b"z".as_slice().into()];
+            let written = document::script_text(&words);
+            let line = [b"notify_master ".as_slice(), &written[1..]].concat();
+            let text = [b"vrrp_instance A {\n ".as_slice(), &line, b"\n}\n"].concat();
+            let files = MemoryFiles::single("/etc/k.conf", &text);
+            let host = StaticHost::default();
+            let options = Options { document: true, ..Options::new("/etc/k.conf", &host) };
+            let again = load(&files, &host, &options).document.to_conf();
+            assert!(
+                again.windows(line.len()).any(|w| w == line),
+                "{:?} of {word:?}",
+                String::from_utf8_lossy(&again)
             );
         }
     }

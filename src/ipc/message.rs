@@ -236,8 +236,8 @@ pub struct LoadRequest {
     pub ahead: bool,
     /// Its number, which the report repeats.
     pub number: u32,
-    /// The known errors of the configuration in force; none at the start.
-    pub known: Option<BTreeSet<String>>,
+    /// The known errors of the configuration in force, as numbers; none at the start.
+    pub known: Option<BTreeSet<u64>>,
     /// `reload_check_config` of the configuration in force: the file for the messages of a test. Any of them refuses a
     /// reload.
     pub check: Option<Box<[u8]>>,
@@ -270,8 +270,10 @@ pub struct LoadReport {
     pub errors: u32,
     /// The first of them, as one line.
     pub first_error: Option<String>,
-    /// The errors, identified by their meaning.
-    pub mistakes: BTreeSet<String>,
+    /// The errors, identified by their meaning, as numbers.
+    pub mistakes: BTreeSet<u64>,
+    /// Number of configured virtual servers, including those that are left out.
+    pub services_asked: u32,
     /// Number of configured virtual routers, including those that are left out.
     pub asked: u32,
     /// Number of usable virtual routers.

@@ -4,7 +4,6 @@
 //! with the results for blocks that did not change.
 
 use core::time::Duration;
-use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -167,8 +166,9 @@ fn answer(
         usable: !loaded.unusable(),
         errors: count(refusing.len()),
         first_error: refusing.first().map(|d| diagnostics.log_line(d)),
-        mistakes: known(diagnostics.mistakes()),
+        mistakes: diagnostics.mistake_numbers(),
         asked: count(loaded.instances_asked),
+        services_asked: count(loaded.services_asked),
         instances: count(loaded.model.vrrp.instances.len()),
         senders: count(loaded.model.vrrp.instances.iter().map(senders).sum()),
         advert_interval: loaded.model.vrrp.shortest_interval(),
@@ -200,16 +200,6 @@ fn answer(
     }
     report.memory = sched::taken_memory();
     Ok((report, parts, checker.lvs.services))
-}
-
-/// As many of these as fit into the verdict. One that is left out will count as new.
-fn known(mistakes: BTreeSet<String>) -> BTreeSet<String> {
-    let mut length = 0;
-    let fits = |one: &String| {
-        length += one.len() + 4;
-        length < LONGEST_VERDICT / 3
-    };
-    mistakes.into_iter().take_while(fits).collect()
 }
 
 /// The errors that the running configuration does not have; with `reload_check_config`, everything that a configuration
@@ -293,6 +283,40 @@ mod tests {
     const INSTANCE: &str = "interface eth0\nvirtual_router_id 1\npriority 100\n\
         virtual_ipaddress {\n10.0.0.1\n}\n";
     const MAIL: &str = "global_defs {\nnotification_email {\na@b.c\n}\nsmtp_server 10.0.0.9\n}\n";
+
+    #[test]
+    fn old_mistakes_are_known_however_many_there_are() {
+        let addresses: String =
+            (0..9000).map(|n| format!("10.0.{}.{}x\n", n / 250, n % 250)).collect();
+        let text = format!(
+            "vrrp_instance A {{\n{INSTANCE}virtual_ipaddress_excluded {{\n{addresses}}}\n}}\n"
+        );
+        let loaded = |text: &str| {
+            let files = MemoryFiles::single("/k.conf", text.as_bytes());
+            let host = StaticHost::default().with_all_interfaces();
+            config::load(&files, &host, &Options::new("/k.conf", &host))
+        };
+        let mut request = LoadRequest {
+            path: b"/k.conf"[..].into(),
+            id: None,
+            all_checks: false,
+            dump: false,
+            ahead: false,
+            number: 0,
+            memory: 0,
+            known: None,
+            check: None,
+        };
+        let (report, ..) = answer(loaded(&text), &request, None).unwrap();
+        // The verdict of the running configuration, as it is sent, and half of the limit left for the messages.
+        let sent = postcard::to_allocvec(&report).unwrap();
+        assert!(sent.len() < LONGEST_VERDICT / 2, "{}", sent.len());
+        assert_eq!(report.mistakes.len(), 9000);
+        request.known = Some(report.mistakes);
+        assert_eq!(answer(loaded(&text), &request, None).unwrap().0.errors, 0);
+        let more = text.replace("10.0.0.7x", "10.0.0.7x\n10.77.0.7x");
+        assert_eq!(answer(loaded(&more), &request, None).unwrap().0.errors, 1);
+    }
 
     #[test]
     fn only_what_is_needed_is_started() {

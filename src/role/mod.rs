@@ -70,6 +70,8 @@ pub struct Setup {
     pub ignore_sigint: bool,
     /// Log added and removed addresses.
     pub watch_addresses: bool,
+    /// `--no_bfd`: no BFD sessions are started.
+    pub no_bfd: bool,
     /// User and group of roles that are confined; none: they keep those of the supervisor.
     pub user: Option<(u32, u32)>,
     /// A crash should leave a core file.

@@ -534,6 +534,7 @@ fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Set
         again: false,
         ignore_sigint: options.ignore_sigint,
         watch_addresses: options.watch_addresses,
+        no_bfd: !options.bfd,
         user,
         core_files: options.core_files,
         umask: options.umask,

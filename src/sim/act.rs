@@ -44,6 +44,7 @@ impl World {
                 // Packets of both kinds arrive wherever the group was joined.
                 Action::HearAh => {}
                 Action::Leave { interface, group } => {
+                    self.cancel_join(id, *interface, *group);
                     if let Some(node) = self.nodes.get_mut(id.0) {
                         node.kernel.leave(*interface, *group);
                     }
@@ -115,7 +116,7 @@ impl World {
             Some((self.nodes.get(id.0)?.kernel.segment_of(l.index).cloned()?, l.mac))
         });
         let Some((segment, mac)) = segment else {
-            self.oracle.forgive_gap(id);
+            self.oracle.forgive_gap(id, self.now);
             self.oracle.count_anew(id);
             self.unsent_ah(id, interface, octets);
             self.handle_unsent(id, instance, destination);

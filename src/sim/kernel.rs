@@ -393,6 +393,12 @@ impl Kernel {
         core::mem::take(&mut self.events).into_iter().chain(filters).collect()
     }
 
+    /// Another program removes all routes.
+    pub fn flush_routes(&mut self) {
+        let gone = core::mem::take(&mut self.routes);
+        self.events.extend(gone.iter().map(|r| r.change(ChangeKind::Gone, false)));
+    }
+
     /// Joins a group. Returns whether the link exists.
     pub fn join(&mut self, link: IfIndex, group: IpAddr) -> bool {
         let there = self.link_at(link).is_some();
@@ -415,6 +421,11 @@ impl Kernel {
     /// The sockets of the daemon are closed.
     pub fn leave_all(&mut self) {
         self.joined.clear();
+    }
+
+    /// The multicast groups that the daemon has joined.
+    pub fn memberships(&self) -> impl Iterator<Item = (IfIndex, IpAddr)> {
+        self.joined.iter().copied().filter(|(_, group)| group.is_multicast())
     }
 
     /// Whether a packet for this address is received on a link.

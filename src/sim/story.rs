@@ -194,6 +194,16 @@ impl World {
         }
     }
 
+    /// Another program removes the routes of a host with our mark.
+    pub fn remove_routes(&mut self, id: NodeId) {
+        self.note(id, "another program removes the routes");
+        self.disturb();
+        if let Some(node) = self.nodes.get_mut(id.0) {
+            node.kernel.flush_routes();
+        }
+        self.tell_routes(id);
+    }
+
     /// Another program removes the host's own addresses on a segment.
     pub fn remove_home(&mut self, id: NodeId, segment: &str) {
         self.trouble(id);

@@ -123,7 +123,7 @@ impl World {
                 What::Balance { what, .. } => !matches!(what, Balance::Timer),
                 _ => false,
             });
-        self.oracle.forgive_gap(id);
+        self.oracle.forgive_gap(id, self.now);
         for what in packets.into_iter().chain(rest) {
             self.deliver(what);
         }

@@ -375,6 +375,16 @@ impl World {
         self.queue.insert((at, rank, self.sequence), what);
     }
 
+    /// A group is left before it was joined.
+    pub(super) fn cancel_join(&mut self, id: NodeId, link: IfIndex, left: IpAddr) {
+        self.queue.retain(|_, what| match what {
+            What::Join { node, interface, group, .. } => {
+                (*node, *interface, *group) != (id, link, left)
+            }
+            _ => true,
+        });
+    }
+
     pub(super) fn disturb(&mut self) {
         self.oracle.disturbed(self.now);
     }

@@ -296,6 +296,31 @@ fn ends(file: &Path) -> String {
     said.unwrap_or_else(|_| panic!("{}: it hangs", file.display()))
 }
 
+/// A configuration test by another user than root names what the daemon would lack.
+#[test]
+fn a_test_without_root_names_the_missing_capabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let file = folder.path().join("k.conf");
+    fs::write(&file, GOOD).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = Command::new(EVERVIPD);
+    let copy = folder.path().join("evervipd");
+    if nix::unistd::geteuid().is_root() {
+        // The build directory may be closed to other users.
+        fs::copy(EVERVIPD, &copy).unwrap();
+        command = Command::new(&copy);
+        std::os::unix::process::CommandExt::uid(&mut command, 65534);
+    }
+    let result = command.arg("-t").arg("-f").arg(&file).current_dir("/").output().unwrap();
+    let said = text(&result.stderr);
+    let line = said.lines().find(|line| line.contains("the daemon would lack"));
+    let line = line.unwrap_or_else(|| panic!("{said}"));
+    for name in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
+        assert!(line.contains(name), "{line}");
+    }
+}
+
 /// keepalived 2.2.7 looks for the program of a MISC_CHECK when it runs it.
 #[test]
 fn a_missing_misc_check_does_not_change_the_status() {

@@ -1,5 +1,7 @@
 //! Parsed configurations are written and read again, as a configuration and as JSON, without a change of meaning.
 
+#![allow(clippy::print_stdout, reason = "says that it was skipped")]
+
 use std::fs;
 use std::path::Path;
 
@@ -135,4 +137,31 @@ fn wrong_json_is_met_with_its_place() {
     let text = of(r#"[{"vrrp_instance": {"@": "V", "priority": 999}}]"#);
     let conf = Document::from_json(text.as_bytes()).unwrap().to_conf();
     assert!(read_text(&conf).diagnostics.iter().any(|d| d.code.id == "E0302"));
+}
+
+/// What we write of names and commands with characters of the language, keepalived reads as it reads plain ones.
+#[test]
+fn keepalived_reads_names_that_need_quotes() {
+    use std::process::Command;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("k.conf");
+    let judged = |name: &str| -> Option<(Option<i32>, usize)> {
+        let script = format!("\"/bin/true \\\\x{:02x}\"", name.as_bytes()[1]);
+        let text = format!(
+            "vrrp_instance \"{name}\" {{\n interface lo\n virtual_router_id 5\n notify_master {script}\n \
+             virtual_ipaddress {{\n 192.0.2.9\n }}\n}}\n"
+        );
+        let written = read_text(text.as_bytes()).document.to_conf();
+        fs::write(&path, &written).unwrap();
+        let told = Command::new("keepalived").args(["-t", "-f"]).arg(&path).output().ok()?;
+        let lines = String::from_utf8_lossy(&told.stderr).lines().count();
+        Some((told.status.code(), lines))
+    };
+    let Some(plain) = judged("axb") else {
+        println!("SKIPPED keepalived_reads_names_that_need_quotes: no keepalived");
+        return;
+    };
+    for c in ['\'', '$', '\\', '#', '{', '}', '!', '~', '@'] {
+        assert_eq!(judged(&format!("a{c}b")), Some(plain), "{c}");
+    }
 }

@@ -203,6 +203,12 @@ fn json_is_as_the_published_schema_says() {
             code.id
         );
         for item in report["diagnostics"].as_array().unwrap() {
+            let stops = match &item["code"].as_str().unwrap()[..1] {
+                "F" => "start",
+                "E" => "reload",
+                _ => "nothing",
+            };
+            assert_eq!(item["stops"], stops, "{item}");
             seen.extend(item.as_object().unwrap().keys().cloned());
         }
     }

@@ -16,7 +16,7 @@ fn read(text: &str) -> Loaded {
 
 /// The new errors of a reload, as log lines.
 fn refused(before: &str, after: &str) -> Vec<String> {
-    let known = read(before).diagnostics.mistakes();
+    let known = read(before).diagnostics.mistake_numbers();
     let after = read(after);
     after.diagnostics.new_errors(&known).map(|d| after.diagnostics.log_line(d)).collect()
 }
@@ -143,7 +143,10 @@ fn two_readings_agree_on_every_example() {
         let text = String::from_utf8_lossy(&bytes);
         errors += read(&text).diagnostics.errors();
         assert_eq!(refused(&text, &text), Vec::<String>::new(), "{}", path.display());
-        // The line does not matter either.
+        // The line does not matter either. A byte order mark is one at the beginning only.
+        if text.starts_with('\u{feff}') {
+            continue;
+        }
         let moved = format!("# a comment\n\n{text}");
         assert_eq!(refused(&text, &moved), Vec::<String>::new(), "{}, moved", path.display());
     }

@@ -231,6 +231,18 @@ fn a_service_whose_servers_are_all_refused_is_left_out() {
         "{said:?}"
     );
     assert!(!said.iter().any(|line| line.contains("quorum")), "{said:?}");
+    // The same by mark and by group.
+    let group = "virtual_server_group G {\n fd00:9::101 5555\n}\n";
+    for (header, before) in [("fwmark 7", ""), ("group G", group)] {
+        let text = text
+            .replace("fd00:9::101 5555 {", &format!("{header} {{\n ip_family inet6"))
+            .replace("NAT", "DR");
+        let loaded = self::loaded(&(before.to_owned() + &text));
+        assert!(loaded.model.lvs.services.is_empty(), "{header}");
+        let said: Vec<_> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
+        let lost = |line: &&String| line.contains("it is left out") && line.ends_with("[E0405]");
+        assert_eq!(said.iter().filter(lost).count(), 1, "{header}: {said:?}");
+    }
 }
 
 #[test]

@@ -154,7 +154,7 @@ fn messages() -> Vec<Seed> {
         dump: false,
         ahead: false,
         number: 7,
-        known: Some(["E0101 vrrp_instance priorty".to_owned()].into()),
+        known: Some([0x0123_4567_89ab_cdef_u64].into()),
         check: Some(b"/tmp/check.log".as_slice().into()),
     };
     let vrrp = VrrpPart { vrrp: sample::nat(100), ..VrrpPart::default() };

@@ -1,9 +1,12 @@
 //! The output of the demonstration: steps, events, addresses, times.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use super::VIP;
+use crate::cli::check::style_for;
+use crate::config::Style;
+
 use super::lan::{Lan, Machine, SHOW, Word};
 
 const BOLD: &str = "\x1b[1m";
@@ -23,10 +26,9 @@ pub struct Screen {
 
 impl Screen {
     pub fn new() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none();
         Self {
             start: Instant::now(),
-            coloured: wanted && std::io::stdout().is_terminal(),
+            coloured: style_for(&std::io::stdout()) == Style::Coloured,
             announced: None,
             logs: Vec::new(),
         }

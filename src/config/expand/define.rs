@@ -274,8 +274,12 @@ fn expansion(cx: &mut Cx<'_>, name: &str, defined: Span, site: Span) -> u32 {
     let Some(&base) = cx.sources.unit(site.unit) else {
         return site.unit;
     };
-    let expansion =
-        cx.sources.add_expansion(Expansion { name: name.into(), defined, parent: base.expansion });
+    let expansion = cx.sources.add_expansion(Expansion {
+        name: name.into(),
+        defined,
+        parent: base.expansion,
+        site,
+    });
     cx.sources.add_unit(Unit { expansion, ..base })
 }
 

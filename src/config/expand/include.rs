@@ -10,10 +10,12 @@ use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::host::FileKind;
 use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, listed, matches};
-use crate::config::span::{Span, Unit};
+use crate::config::span::{Span, Unit, u32_of};
 
 /// Opening a file again costs about as much as reading this many bytes.
 const OPENING: usize = 512;
+/// A byte order mark.
+const MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// Where the pattern of an include begins; none if the line is not an include.
 pub(crate) fn pattern_at(line: &[u8]) -> Option<usize> {
@@ -211,6 +213,16 @@ impl Expander {
         }
         let file = cx.sources.add_file(&name, Arc::clone(&text));
         let unit = cx.sources.add_unit(Unit { file, include, expansion: u32::MAX });
+        let mut skipped = 0;
+        if text.starts_with(MARK) {
+            skipped = MARK.len();
+            let at = Span { unit, start: 0, len: u32_of(skipped) };
+            cx.report(
+                Diagnostic::warning(&codes::BYTE_ORDER_MARK, "byte order mark (U+FEFF), skipped")
+                    .at(at)
+                    .help("save the file as UTF-8 without a byte order mark: keepalived reads it as part of the first word"),
+            );
+        }
         let directory = match directory_of(path) {
             Some(_) => directory_of(&full).unwrap_or(directory).into(),
             None => directory.into(),
@@ -218,7 +230,7 @@ impl Expander {
         self.frames.push(Frame::File(FileFrame {
             unit,
             text,
-            at: 0,
+            at: skipped,
             directory,
             path: full,
             name: name.into_bytes().into(),

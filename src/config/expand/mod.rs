@@ -188,6 +188,11 @@ impl Expander {
     /// place. Only between blocks, after everything before it was read.
     pub(crate) fn known(&mut self, cx: &mut Cx<'_>) -> Option<(Shared<Service>, Span)> {
         let is_busy = self.held.is_some() || self.definitions.is_collecting() || self.exhausted;
+        if !is_busy && matches!(self.frames.last(), Some(Frame::Files(_))) {
+            let position = core::mem::take(&mut cx.position);
+            self.open_pending(cx);
+            cx.position = position;
+        }
         let Some(Frame::File(file)) = self.frames.last_mut().filter(|_| !is_busy) else {
             return None;
         };

@@ -395,7 +395,7 @@ impl Server<'_> {
             self.left_out(message, block.end, block.span, cx);
             return None;
         };
-        let what = format!("misc check of {}", self.block.header.address);
+        let what = format!("MISC_CHECK of {}", self.block.header.address);
         let account = block.user.value().or(script.account.as_ref());
         match account {
             Some(account) => {

@@ -51,15 +51,16 @@ pub(super) fn filters(cx: &mut Load<'_>) -> FilterSettings {
             _ => "to and from",
         };
         let message = format!(
-            "vrrp_iptables is implemented with tables '{table}' of nftables: they drop the same packets {what} virtual \
+            "vrrp_iptables is implemented with nftables (table '{table}'), which drops the same packets {what} virtual \
              addresses"
         );
         let new = Diagnostic::note_only(&codes::BY_NFTABLES, message).at(chains_at);
-        cx.report(new.note("nothing is added to chains of iptables, and rules there that accept packets do not let them in"));
+        cx.report(new.note(
+            "no rules are added to iptables chains; packets accepted there are still dropped",
+        ));
     }
     if with_sets {
-        let message =
-            "vrrp_ipsets names no sets of ours: those of the tables of nftables take their place";
+        let message = "vrrp_ipsets has no effect: sets of the nftables tables are used instead";
         cx.report(Diagnostic::note_only(&codes::BY_NFTABLES, message).at(sets));
     }
     filters

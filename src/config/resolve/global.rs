@@ -299,8 +299,9 @@ fn lvs(cx: &mut Load<'_>) {
     let mut sync = global.lvs_sync_daemon.value().map(|s| s.0.clone());
     let instance = sync.as_ref().and_then(|s| s.instance.clone());
     if let Some(name) = instance.filter(|i| !cx.draft.instances.contains_key(i)) {
-        let message =
-            format!("lvs_sync_daemon: vrrp instance {name} doesn't exist, the setting is left out");
+        let message = format!(
+            "lvs_sync_daemon: vrrp_instance {name} does not exist, the setting is left out"
+        );
         cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
         sync = None;
     }

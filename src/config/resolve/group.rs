@@ -10,6 +10,7 @@ use crate::base::Name;
 use crate::config::block::group::SyncGroup;
 use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::schema::Block;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::text::ObjectName;
 use crate::model::extras::InstanceExtras;
@@ -21,6 +22,7 @@ use crate::model::{self, Instance, Weight};
 #[derive(Debug)]
 pub(crate) struct GroupDraft {
     pub span: Span,
+    end: Span,
     members: Vec<Spanned<ObjectName>>,
     /// Trackers of members keep their weights.
     weights: bool,
@@ -38,7 +40,7 @@ pub(super) fn wants(block: &SyncGroup, cx: &mut Load<'_>) -> bool {
     cx.report(
         Diagnostic::error(
             &codes::DUPLICATE_NAME,
-            format!("vrrp sync group {name} already defined, this block is left out"),
+            format!("vrrp_sync_group {name} is already defined, this block is left out"),
         )
         .at(block.span)
         .related(first, "this one is used"),
@@ -74,6 +76,7 @@ pub(super) fn resolve(block: SyncGroup, cx: &mut Load<'_>) {
     };
     let draft = GroupDraft {
         span: block.span,
+        end: block.end,
         weights: block.sync_group_tracking_weight.is_set() || block.global_tracking.is_set(),
         priority_changes: block.notify_priority_changes.value().map(|b| b.0),
         members: block.group.items,
@@ -92,7 +95,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
             let wanted = &member.value.0;
             let problem = match cx.draft.instances.get_mut(wanted) {
                 None => Some(format!(
-                    "virtual router {wanted} specified in sync group {name} doesn't exist, ignored"
+                    "virtual router {wanted} specified in sync group {name} does not exist, ignored"
                 )),
                 Some(notes) => match &notes.group {
                     Some(other) if *other != name => Some(format!(
@@ -126,16 +129,17 @@ pub(super) fn finish(cx: &mut Load<'_>) {
         match members.len() {
             0 => {
                 let message = format!("sync group {name} has no virtual routers, it is left out");
-                let mut new = Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span);
-                if draft.members.is_empty() {
-                    new = new.help("list its instances in 'group { }'");
+                let mut new =
+                    Diagnostic::error(&codes::INCOMPLETE, message).at(draft.span).after(draft.end);
+                if draft.members.is_empty() && !misplaced_members(&draft, cx) {
+                    new = new.help(LIST);
                 }
                 cx.report(new);
                 continue;
             }
             1 => {
                 let message = format!(
-                    "sync group {name} has only 1 virtual router, this probably isn't what you want"
+                    "sync group {name} has only 1 virtual router, so nothing is synchronised"
                 );
                 cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(draft.span));
             }
@@ -145,6 +149,26 @@ pub(super) fn finish(cx: &mut Load<'_>) {
         join(&mut draft, cx);
         cx.draft.model.vrrp.groups.push(draft.group);
     }
+}
+
+/// The remedy for members outside of `group`.
+const LIST: &str = "list the instances of a sync group in 'group { }'";
+
+/// Explains names of instances that are outside of `group`, and returns whether there are some.
+fn misplaced_members(draft: &GroupDraft, cx: &mut Load<'_>) -> bool {
+    let table = SyncGroup::table().name;
+    let (instances, reports) = (&cx.draft.instances, &mut cx.cx.reports);
+    let mut found = false;
+    for report in reports.iter_mut().filter(|r| *r.code == codes::UNKNOWN_KEYWORD) {
+        let (unit, from, to) = (draft.span.unit, draft.span.start, draft.end.start);
+        let inside = report.span.unit == unit && (from..to).contains(&report.span.start);
+        let word = report.message.split('\'').nth(1).unwrap_or_default();
+        if inside && report.subject.block == table && instances.keys().any(|n| n.as_str() == word) {
+            report.help = vec![LIST.to_owned()];
+            found = true;
+        }
+    }
+    found
 }
 
 /// Removes settings of the members that conflict with the group.

@@ -51,7 +51,7 @@ pub(super) fn wants(block: &VrrpInstance, cx: &mut Load<'_>) -> bool {
     cx.report(
         Diagnostic::error(
             &codes::DUPLICATE_NAME,
-            format!("vrrp instance {name} already defined, this block is left out"),
+            format!("vrrp_instance {name} is already defined, this block is left out"),
         )
         .at(block.span)
         .related(first, "this one is used"),
@@ -145,7 +145,7 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
             incomplete(block, "no VIP specified, at least one is required", cx);
             return None;
         }
-        let message = format!("({name}) no VIP specified, at least one is sensible");
+        let message = format!("({name}) no virtual_ipaddress: nothing moves at a takeover");
         cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(block.span));
     }
     let trailer = match (&ah_key, &hmac) {

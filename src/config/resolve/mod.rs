@@ -74,6 +74,7 @@ impl<'a> Load<'a> {
 
     /// Adds a service that is known from an earlier read, as if its block had been read.
     pub(crate) fn close_known(&mut self, service: Shared<Service>, span: Span) {
+        self.draft.services_asked += 1;
         self.draft.used = true;
         service::add(service, span, self);
         self.position.settle(VirtualServer::table().name, span);
@@ -116,7 +117,10 @@ impl<'a> Load<'a> {
             Top::Group(block) => group::resolve(*block, self),
             Top::Instance(block) => self.instance(&block),
             Top::ServerGroup(block) => service::group(block, self),
-            Top::Server(block) => service::close(*block, self),
+            Top::Server(block) => {
+                self.draft.services_asked += 1;
+                service::close(*block, self);
+            }
         }
     }
 
@@ -160,6 +164,8 @@ impl<'a> Load<'a> {
 #[derive(Debug)]
 pub(crate) struct Draft {
     pub model: Model,
+    /// Number of virtual servers, including those that are left out.
+    pub services_asked: usize,
     /// `global_defs`. In a second pass the result of the first.
     global: GlobalDefs,
     /// Receives `global_defs` in a second pass.
@@ -199,6 +205,7 @@ pub(crate) struct Draft {
 impl Default for Draft {
     fn default() -> Self {
         Self {
+            services_asked: 0,
             model: Model::default(),
             global: GlobalDefs::new((), Span::NONE),
             scratch: None,

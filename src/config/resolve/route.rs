@@ -44,7 +44,7 @@ pub(super) fn rules(entries: &[Spanned<RuleEntry>], cx: &mut Load<'_>) -> Vec<Ru
             rule.preference = *next;
             *next = next.saturating_sub(1);
             let message = format!(
-                "rule has no preference, {} is used, which is probably not what you want",
+                "the rule has no preference, {} is used: set 'preference'",
                 rule.preference
             );
             cx.report(Diagnostic::warning(&codes::DEFAULTED, message).at(entry.span));

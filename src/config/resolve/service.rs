@@ -98,7 +98,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     };
     if servers.is_empty() {
         let message = format!("virtual server {shown} has no real servers, it is left out");
-        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span).after(block.end));
         return None;
     }
     let key = key(&block, family, &shown, cx)?;
@@ -160,7 +160,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     if list.is_empty() {
         let name = &inherited.name;
         let message = format!("virtual server {name} has no usable real server, it is left out");
-        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span));
+        cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span).after(block.end));
         return None;
     }
     let servers: Vec<model::RealServer> = list.into_values().collect();

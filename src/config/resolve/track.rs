@@ -157,7 +157,7 @@ pub(super) fn wants_bfd(block: &BfdInstance, cx: &mut Load<'_>) -> bool {
     }
     if let Some(first) = cx.draft.bfds.get(name).copied() {
         already(
-            format!("BFD instance {name} already defined, this block is left out"),
+            format!("bfd_instance {name} is already defined, this block is left out"),
             block.span,
             first,
             cx,
@@ -280,7 +280,7 @@ pub(super) fn wants_group(block: &TrackGroup, cx: &mut Load<'_>) -> bool {
         return true;
     };
     already(
-        format!("track_group {name} already defined, this block is left out"),
+        format!("track_group {name} is already defined, this block is left out"),
         block.span,
         first,
         cx,
@@ -329,7 +329,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                 members.insert(member.value.0.clone());
             } else {
                 let message = format!(
-                    "virtual router {} specified in track_group {name} doesn't exist, ignored",
+                    "virtual router {} specified in track_group {name} does not exist, ignored",
                     member.value.0
                 );
                 cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(member.span));

@@ -420,6 +420,13 @@ impl Value for Key {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let id = args.need(cx)?;
+        // Without an id this word is the key, which must not occur in a message.
+        if id.bytes.len() > 3 || !id.bytes.iter().all(u8::is_ascii_digit) {
+            let message = "a key needs an id before it: key ID KEY";
+            let new = Diagnostic::error(&codes::NUMBER, message).at(id.span());
+            cx.report(new.label("expected an integer from 1 to 255"));
+            return None;
+        }
         let id = u8::try_from(integer(&id, 1, 255, false, cx)?).ok()?;
         let word = args.need(cx)?;
         let octets = key_octets(&word, cx)?;

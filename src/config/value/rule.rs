@@ -301,7 +301,7 @@ fn mark(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(u32, u32)> {
 fn device(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<IfName> {
     let word = args.need_or_end(cx)?;
     let name = interface(&word, cx)?;
-    cx.check_interface(Some(&name), word.span(), "for rule");
+    cx.check_interface(Some(&name), word.span(), "for a rule");
     Some(name)
 }
 

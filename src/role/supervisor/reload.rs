@@ -417,7 +417,11 @@ impl Supervisor {
             self.note_reload(None);
         }
         if !self.children.iter().any(|c| c.wanted && ROLES.contains(&c.role)) {
-            tracing::warn!("the configuration requires no process, so none is running");
+            let report = self.current.as_ref().map(|current| &current.report);
+            match report.and_then(|report| nothing_usable(report, self.options.all)) {
+                Some(why) => tracing::error!("{why}"),
+                None => tracing::warn!("the configuration requires no process, so none is running"),
+            }
         }
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
@@ -528,14 +532,20 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     (!allow_empty).then(|| format!("{lost}; --allow-empty accepts that"))
 }
 
-/// Why the daemon does not start: virtual routers are configured but none is usable, and there is nothing else to do.
-/// keepalived's VRRP process ends the daemon in this case.
-fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
+/// What is wrong with a configuration of virtual routers or virtual servers of which none is usable, if there is
+/// nothing else to do.
+pub(super) fn nothing_usable(report: &LoadReport, all: bool) -> Option<String> {
     let nothing = !report.needs.vrrp && !report.needs.checker && !all;
-    (nothing && report.asked > 0).then(|| {
+    (nothing && report.asked + report.services_asked > 0).then(|| {
         let why = report.first.as_deref().unwrap_or_default();
         format!("nothing of the configuration can be used: {why}")
     })
+}
+
+/// Why the daemon does not start. keepalived's VRRP process ends the daemon if it has no usable virtual router; its
+/// checker process stays, and waits for a better configuration.
+fn unusable_start(report: &LoadReport, all: bool) -> Option<String> {
+    nothing_usable(report, all).filter(|_| report.asked > 0)
 }
 
 /// The status to end with when the first configuration cannot be used, from the status of a test of it.

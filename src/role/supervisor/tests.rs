@@ -121,6 +121,7 @@ fn configuration(generation: u32) -> InForce {
         first_error: None,
         mistakes: BTreeSet::new(),
         asked: 1,
+        services_asked: 0,
         instances: 1,
         senders: 0,
         advert_interval: None,

@@ -1,5 +1,6 @@
 //! What the supervisor reports about itself, to the service manager and to the process that serves the control socket.
 
+use super::reload::nothing_usable;
 use super::{Reload, RoleName, Supervisor, ToRole};
 use crate::ipc::{Answer, Ask, Question, Told};
 use crate::status::daemon::{self, Configuration, Daemon};
@@ -86,6 +87,7 @@ impl Supervisor {
             line.push_str(gap);
             line.push_str("IPVS does not work or refuses a virtual server");
         }
-        if line.is_empty() { "running".into() } else { line }
+        let unusable = || nothing_usable(&self.current.as_ref()?.report, self.options.all);
+        if line.is_empty() { unusable().unwrap_or_else(|| "running".into()) } else { line }
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct Bfds {
     again: bool,
     /// This process only undoes what the earlier one did.
     undo: bool,
+    /// `--no_bfd`
+    off: bool,
     running: Option<(Sessions, UnboundedReceiver<Said>)>,
     /// Reports to deliver while no thread runs.
     missing: VecDeque<Report>,
@@ -28,11 +30,29 @@ pub(super) struct Bfds {
 impl Bfds {
     /// No sessions yet.
     pub const fn new(setup: &Setup) -> Self {
-        Self { again: setup.again, undo: setup.undo, running: None, missing: VecDeque::new() }
+        Self {
+            again: setup.again,
+            undo: setup.undo,
+            off: setup.no_bfd,
+            running: None,
+            missing: VecDeque::new(),
+        }
     }
 
     /// Sets the sessions to run from now on.
     pub fn have(&mut self, sessions: &[Bfd]) {
+        if self.off {
+            if !sessions.is_empty() && !self.undo {
+                tracing::info!("BFD is switched off (--no_bfd): all sessions count as down");
+            }
+            self.missing.extend(sessions.iter().filter(|s| s.for_vrrp).map(|session| Report {
+                name: session.name.clone(),
+                up: false,
+                for_vrrp: true,
+                for_checker: false,
+            }));
+            return;
+        }
         if self.running.is_none() && !sessions.is_empty() && !self.undo {
             let (tell, said) = unbounded_channel();
             let started =

@@ -1,11 +1,13 @@
 //! Clusters: the configurations of the hosts of a story.
 
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::{FILE, INTERFACES, OWN_ADDRESS, SCRIPT, one_of};
 use crate::base::rng::Rng;
-use crate::base::{Family, Secret};
+use crate::base::{Family, Prefix, Secret};
 use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
+use crate::model::route::Route;
 use crate::model::sample::{self, failover, nat};
 use crate::model::tracker::{TrackFile, Tracked};
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version};
@@ -132,6 +134,8 @@ pub(super) struct Traits {
     closed: bool,
     /// Policy rules of instances and of the host.
     rules: bool,
+    /// Routes of instances and of the host.
+    routes: bool,
     /// The weight of a tracked file, and `reverse`.
     file: Option<(i16, bool)>,
 }
@@ -181,6 +185,7 @@ impl Traits {
             ah: rng.chance(20),
             closed: rng.chance(25),
             rules: rng.chance(25),
+            routes: rng.chance(35),
             file: rng.chance(25).then(|| {
                 let weights = [0, 1, 2, -1, -3, 100];
                 (one_of(rng, &weights).copied().unwrap_or(1), rng.chance(20))
@@ -251,6 +256,7 @@ impl Traits {
                 instance.notify.backup = Some(sample::command("/backup"));
                 instance.notify.fault = Some(sample::command("/fault"));
                 instance.notify.stop = Some(sample::command("/stop"));
+                instance.notify.master_rx_lower_pri = Some(sample::command("/lower"));
             }
             if self.closed && instance.priority != Priority::OWNER {
                 instance.extras.get_or_insert_default().accept = Some(false);
@@ -259,6 +265,10 @@ impl Traits {
                 let rules =
                     [0, 1].map(|m| sample::rule(Family::V4, 100 + 10 * u32::from(n) + m, 43));
                 instance.extras.get_or_insert_default().rules.extend(rules);
+            }
+            if self.routes {
+                let routes = routes_of(instance, n);
+                instance.extras.get_or_insert_default().routes.extend(routes);
             }
             if let Some((weight, reverse)) = self.file {
                 let file = Tracked { name: FILE.into(), weight, reverse };
@@ -284,6 +294,10 @@ impl Traits {
         if self.rules {
             config.static_rules.push(sample::rule(Family::V4, 90, 42));
         }
+        if self.routes {
+            let route = sample::route(network("10.29.0.0/16"), None, Some(other.clone()));
+            config.static_routes.push(route);
+        }
         if let Some((weight, _)) = self.file {
             config.track_files.push(TrackFile {
                 name: FILE.into(),
@@ -300,6 +314,26 @@ impl Traits {
             config.static_addresses.push(sample::address("10.0.8.1/24", &other));
         }
     }
+}
+
+/// The routes of instance number `n`: one by its interface whose source is its first address, and one by a gateway.
+fn routes_of(instance: &Instance, n: u8) -> [Route; 2] {
+    let (by_link, by_gateway, gateway) = match instance.family {
+        Family::V4 => (format!("10.2{n}.0.0/16"), format!("10.3{n}.0.0/16"), "10.0.2.1"),
+        Family::V6 => (format!("2001:db8:2{n}::/48"), format!("2001:db8:3{n}::/48"), "fe80::1"),
+    };
+    let link = Some(instance.interface.clone());
+    let source = instance.addresses.first().map(|a| a.prefix.address);
+    let by_link = Route {
+        // The kernel drops an IPv4 route with its source.
+        source: source.filter(IpAddr::is_ipv4),
+        ..sample::route(network(&by_link), None, link.clone())
+    };
+    [by_link, sample::route(network(&by_gateway), gateway.parse().ok(), link)]
+}
+
+fn network(text: &str) -> Prefix {
+    sample::address(text, &interface(INTERFACES[0])).prefix
 }
 
 /// A service of another program.

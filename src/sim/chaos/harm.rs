@@ -1,6 +1,6 @@
-//! Failures other than crashes, stalls, cables and the network.
+//! Failures, and how the world suffers them.
 
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use core::time::Duration;
 
 use super::cluster::interface;
@@ -8,13 +8,52 @@ use super::{FILE, INTERFACES, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
 use crate::model::{Instance, sample};
+use crate::sim::director::Answer;
 use crate::sim::forge::Flaw;
 use crate::sim::world::{NodeId, World};
 use crate::vrrp::RunEnd;
 
-/// Failures other than crashes, stalls, cables and the network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A failure of a host, of what it depends on, or of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Harm {
+    /// The daemon is killed, and nothing is undone.
+    Crash,
+    /// The daemon is stopped in good order.
+    Stop,
+    /// The daemon is killed and started again.
+    Restart,
+    /// The supervisor replaces the VRRP process.
+    Replace,
+    /// A cable is pulled.
+    Cable,
+    /// A cable is plugged and pulled repeatedly.
+    Flutter,
+    /// Frames are lost.
+    Loss,
+    /// Frames arrive twice, late, and in another order.
+    Jitter,
+    /// Two hosts do not hear each other on one segment.
+    Cut,
+    /// Two hosts do not hear each other at all.
+    Partition,
+    /// The process is not run for a while.
+    Stall,
+    /// The kernel is slow and refuses some changes.
+    Refusals,
+    /// Another program removes virtual addresses.
+    Removed,
+    /// A script ends differently.
+    Script,
+    /// The runner is gone.
+    NoRunner,
+    /// A real server refuses connections or is silent.
+    Server,
+    /// The supervisor replaces the checker.
+    ReplacedChecker,
+    /// The kernel refuses changes of services.
+    RefusedServices,
+    /// Two reloads.
+    Reload,
     /// The addresses of the host itself are removed.
     NoSource,
     /// A link gets another name while it is up.
@@ -49,33 +88,113 @@ pub(super) enum Harm {
     Stranger,
     /// A stranger sends adverts with an additional address.
     Disagreement,
+    /// Another program adds virtual addresses while the daemon runs.
+    Additions,
+    /// Another program removes the routes.
+    NoRoutes,
     /// The virtual address is the address of a host, which has priority 255. Not a failure, but a kind of cluster.
     OwnAddress,
 }
 
-pub(super) const HARMS: [Harm; 17] = [
-    Harm::NoSource,
-    Harm::Rename,
-    Harm::Recreate,
-    Harm::Leftovers,
-    Harm::MoveInterface,
-    Harm::MoveVrid,
-    Harm::MoveVersion,
-    Harm::ReloadStalled,
-    Harm::Wedge,
-    Harm::RefusedJoins,
-    Harm::ReplacedRunner,
-    Harm::Tug,
-    Harm::Flap,
-    Harm::File,
-    Harm::Flush,
-    Harm::Stranger,
-    Harm::Disagreement,
+/// All failures; those that everybody knows are the most frequent ones.
+pub(super) const HARMS: [(Harm, u64); 38] = [
+    (Harm::Crash, 2),
+    (Harm::Stop, 2),
+    (Harm::Restart, 2),
+    (Harm::Replace, 2),
+    (Harm::Cable, 2),
+    (Harm::Flutter, 2),
+    (Harm::Loss, 2),
+    (Harm::Jitter, 2),
+    (Harm::Cut, 2),
+    (Harm::Partition, 2),
+    (Harm::Stall, 4),
+    (Harm::Refusals, 2),
+    (Harm::Removed, 2),
+    (Harm::Script, 2),
+    (Harm::NoRunner, 2),
+    (Harm::Server, 4),
+    (Harm::ReplacedChecker, 2),
+    (Harm::RefusedServices, 2),
+    (Harm::Reload, 4),
+    (Harm::NoSource, 1),
+    (Harm::Rename, 1),
+    (Harm::Recreate, 1),
+    (Harm::Leftovers, 1),
+    (Harm::MoveInterface, 1),
+    (Harm::MoveVrid, 1),
+    (Harm::MoveVersion, 1),
+    (Harm::ReloadStalled, 1),
+    (Harm::Wedge, 1),
+    (Harm::RefusedJoins, 1),
+    (Harm::ReplacedRunner, 1),
+    (Harm::Tug, 1),
+    (Harm::Flap, 1),
+    (Harm::File, 1),
+    (Harm::Flush, 1),
+    (Harm::Stranger, 1),
+    (Harm::Disagreement, 1),
+    (Harm::Additions, 1),
+    (Harm::NoRoutes, 1),
 ];
 
 pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
     let pause = Duration::from_millis(rng.below(9_000));
     match harm {
+        Harm::Crash => world.crash(id),
+        Harm::Stop => world.stop(id),
+        Harm::Restart => {
+            world.crash(id);
+            let pause = rng.below(5_000);
+            world.run(Duration::from_millis(pause));
+            world.start(id);
+        }
+        Harm::Replace => world.replace_role(id),
+        Harm::Cable => world.cable(id, link, false),
+        Harm::Flutter => {
+            for _ in 0..rng.below(6) {
+                world.cable(id, link, false);
+                let down = rng.below(300);
+                world.run(Duration::from_millis(down));
+                world.cable(id, link, true);
+                let up = rng.below(300);
+                world.run(Duration::from_millis(up));
+            }
+        }
+        Harm::Loss | Harm::Jitter | Harm::Cut | Harm::Partition => {
+            disrupt(world, rng, id, link, harm);
+        }
+        Harm::Stall => {
+            let time = rng.below(12_000);
+            world.stall(id, Duration::from_millis(time));
+        }
+        Harm::Refusals => {
+            let refusals = 20 + rng.below(70);
+            world.kernel(id, |kernel| kernel.refusals = refusals);
+            world.kernel(id, |kernel| kernel.latency = Duration::from_millis(20));
+        }
+        Harm::Removed => {
+            for config in world.config(id).instances {
+                for address in config.addresses.iter().take(1) {
+                    world.remove_address(id, &address.prefix.to_string());
+                }
+            }
+        }
+        Harm::Script => {
+            let status = i32::from(rng.chance(70));
+            world.script(id, SCRIPT, RunEnd::Exit(status));
+        }
+        Harm::NoRunner => world.runner(id, false),
+        Harm::Server => {
+            let answer = if rng.chance(50) { Answer::Refuses } else { Answer::Silent };
+            world.server(some_server(rng), answer);
+        }
+        Harm::ReplacedChecker => world.replace_checker(id),
+        Harm::RefusedServices => {
+            let percent = 20 + rng.below(70);
+            world.refuse_services(id, percent);
+        }
+        Harm::Reload => reload(world, rng, id),
         Harm::NoSource => {
             world.remove_home(id, link);
             world.run(pause);
@@ -200,8 +319,52 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
             world.flush_rules(id);
         }
         Harm::Stranger | Harm::Disagreement => stranger(world, rng, id, harm),
+        Harm::Additions => {
+            let instances = world.config(id).instances;
+            // An owner takes what it finds for an address of its interface.
+            let others = instances.iter().filter(|i| i.priority != Priority::OWNER);
+            for address in others.flat_map(|i| i.addresses.iter().chain(&i.excluded)) {
+                if rng.chance(60) {
+                    world.add_address(id, address.interface.as_str(), address.prefix);
+                }
+            }
+        }
+        Harm::NoRoutes => {
+            world.remove_routes(id);
+            world.run(pause);
+            world.remove_routes(id);
+        }
         Harm::OwnAddress => {}
     }
+}
+
+/// A segment, or the path from a host to the next one, does not carry every frame.
+fn disrupt(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, harm: Harm) {
+    let other = NodeId((id.0 + 1) % world.nodes().count().max(1));
+    match harm {
+        Harm::Loss => {
+            let loss = 10 + rng.below(60);
+            world.segment(link, |s| s.loss = loss);
+        }
+        Harm::Jitter => {
+            let (duplication, jitter) = (rng.below(80), rng.below(300));
+            world.segment(link, |s| {
+                s.duplication = duplication;
+                s.jitter = Duration::from_millis(jitter);
+            });
+        }
+        Harm::Cut => world.segment(link, |s| s.cut(id, other, true)),
+        _ => {
+            for name in INTERFACES {
+                world.segment(name, |s| s.cut(id, other, true));
+            }
+        }
+    }
+}
+
+fn some_server(rng: &mut Rng) -> SocketAddr {
+    let last = if rng.chance(50) { 71 } else { 72 };
+    SocketAddr::from(([10, 0, 0, last], 80))
 }
 
 /// Adverts of an unknown router, about as often as those of a master, or too often.
@@ -233,6 +396,8 @@ fn move_router(instance: &mut Instance, harm: Harm) {
             for address in instance.addresses.iter_mut().chain(&mut instance.excluded) {
                 address.interface = to.clone();
             }
+            let routes = instance.extras.iter_mut().flat_map(|extras| &mut extras.routes);
+            routes.for_each(|route| route.interface = Some(to.clone()));
             instance.interface = to;
             let unicast = instance.extras.as_mut().and_then(|extras| extras.unicast.as_mut());
             let peers = unicast.into_iter().flat_map(|unicast| &mut unicast.peers);
@@ -266,7 +431,7 @@ fn move_router(instance: &mut Instance, harm: Harm) {
 }
 
 /// Reloads a host with a slightly different configuration, and later with the original one.
-pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
+fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
     match rng.below(14) {
@@ -344,8 +509,12 @@ pub(super) fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
                 rules.retain(|rule| rule.preference % 2 == 0);
                 let preference = 200 + u32::from(instance.vrid.get());
                 rules.push(sample::rule(crate::base::Family::V4, preference, 44));
+                let routes = &mut instance.extras.get_or_insert_default().routes;
+                routes.retain(|route| route.gateway.is_none());
+                routes.iter_mut().for_each(|route| route.table = 77);
             }
             new.static_rules.clear();
+            new.static_routes.clear();
         }
         _ => {
             if new.groups.is_empty() {

@@ -10,7 +10,7 @@ use core::net::SocketAddr;
 use core::time::Duration;
 
 use self::cluster::{Traits, configuration, foreign};
-use self::harm::{HARMS, Harm, do_harm, reload};
+use self::harm::{HARMS, Harm, do_harm};
 use super::director::Answer;
 use super::forge::REFUSED;
 use super::world::{NodeId, World};
@@ -71,9 +71,9 @@ pub fn play(seed: u64, rounds: u32) -> World {
         world.start(id);
     }
     world.run(Duration::from_secs(30));
-    for _ in 0..rounds {
-        for _ in 0..=rng.below(2) {
-            harm(&mut world, &mut rng);
+    for harms in schedule(seed, rounds) {
+        for one in harms {
+            harm(&mut world, &mut rng, one);
             let longest = if rng.chance(20) { 40_000 } else { 6_000 };
             let pause = rng.below(longest);
             world.run(Duration::from_millis(pause));
@@ -114,93 +114,29 @@ fn one_of<'a, T>(rng: &mut Rng, all: &'a [T]) -> Option<&'a T> {
     all.get(usize::try_from(rng.below(all.len() as u64)).unwrap_or(0))
 }
 
-fn harm(world: &mut World, rng: &mut Rng) {
-    let hosts = world.nodes().count() as u64;
-    let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
-    let other = NodeId((id.0 + 1) % usize::try_from(hosts).unwrap_or(1));
-    let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
-    match rng.below(32) {
-        0 => world.crash(id),
-        1 => world.stop(id),
-        2 => {
-            world.crash(id);
-            let pause = rng.below(5_000);
-            world.run(Duration::from_millis(pause));
-            world.start(id);
-        }
-        3 => world.replace_role(id),
-        4 => world.cable(id, link, false),
-        5 => {
-            // A cable that is plugged and pulled repeatedly.
-            for _ in 0..rng.below(6) {
-                world.cable(id, link, false);
-                let down = rng.below(300);
-                world.run(Duration::from_millis(down));
-                world.cable(id, link, true);
-                let up = rng.below(300);
-                world.run(Duration::from_millis(up));
-            }
-        }
-        6 => {
-            let loss = 10 + rng.below(60);
-            world.segment(link, |s| s.loss = loss);
-        }
-        7 => {
-            let (duplication, jitter) = (rng.below(80), rng.below(300));
-            world.segment(link, |s| {
-                s.duplication = duplication;
-                s.jitter = Duration::from_millis(jitter);
-            });
-        }
-        8 => world.segment(link, |s| s.cut(id, other, true)),
-        9 => {
-            for name in INTERFACES {
-                world.segment(name, |s| s.cut(id, other, true));
-            }
-        }
-        10 | 11 => {
-            let time = rng.below(12_000);
-            world.stall(id, Duration::from_millis(time));
-        }
-        12 => {
-            let refusals = 20 + rng.below(70);
-            world.kernel(id, |kernel| kernel.refusals = refusals);
-            world.kernel(id, |kernel| kernel.latency = Duration::from_millis(20));
-        }
-        13 => {
-            for config in world.config(id).instances {
-                for address in config.addresses.iter().take(1) {
-                    world.remove_address(id, &address.prefix.to_string());
-                }
-            }
-        }
-        14 => {
-            let status = i32::from(rng.chance(70));
-            world.script(id, SCRIPT, RunEnd::Exit(status));
-        }
-        15 => world.runner(id, false),
-        16 | 17 => {
-            let answer = if rng.chance(50) { Answer::Refuses } else { Answer::Silent };
-            world.server(some_server(rng), answer);
-        }
-        18 => world.replace_checker(id),
-        19 => {
-            let percent = 20 + rng.below(70);
-            world.refuse_services(id, percent);
-        }
-        20 | 21 => reload(world, rng, id),
-        _ => {
-            let harm = one_of(rng, &HARMS).copied();
-            if let Some(harm) = harm.filter(|harm| !KNOWN_FAULTS.contains(harm)) {
-                do_harm(world, rng, id, link, harm);
-            }
-        }
-    }
+/// The failures of each round of a story. They depend on nothing else.
+fn schedule(seed: u64, rounds: u32) -> Vec<Vec<Harm>> {
+    let mut rng = Rng::new(seed ^ 0x4a12_3000);
+    let all: u64 = HARMS.iter().map(|(_, share)| share).sum();
+    let mut draw = || {
+        let mut at = rng.below(all);
+        let found = HARMS.iter().find(|(_, share)| {
+            let here = at < *share;
+            at = at.saturating_sub(*share);
+            here
+        });
+        found.map(|(harm, _)| *harm)
+    };
+    (0..rounds).map(|n| (0..=u64::from(n) % 2).filter_map(|_| draw()).collect()).collect()
 }
 
-fn some_server(rng: &mut Rng) -> SocketAddr {
-    let last = if rng.chance(50) { 71 } else { 72 };
-    SocketAddr::from(([10, 0, 0, last], 80))
+fn harm(world: &mut World, rng: &mut Rng, harm: Harm) {
+    let hosts = world.nodes().count() as u64;
+    let id = NodeId(usize::try_from(rng.below(hosts)).unwrap_or(0));
+    let link = if rng.chance(50) { INTERFACES[0] } else { INTERFACES[1] };
+    if !KNOWN_FAULTS.contains(&harm) {
+        do_harm(world, rng, id, link, harm);
+    }
 }
 
 /// Repairs everything.
@@ -227,6 +163,28 @@ fn mend(world: &mut World) {
         world.refuse_services(id, 0);
         if world.engine(id).is_none() {
             world.start(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// The rounds and the seeds of every test run.
+    #[test]
+    fn every_harm_is_played() {
+        let mut played: BTreeMap<Harm, usize> = BTreeMap::new();
+        for seed in 0..200 {
+            for harm in schedule(seed, 6).into_iter().flatten() {
+                *played.entry(harm).or_default() += 1;
+            }
+        }
+        for (harm, _) in HARMS {
+            let times = played.get(&harm).copied().unwrap_or_default();
+            assert!(times > 5 && !KNOWN_FAULTS.contains(&harm), "{harm:?}: {times} times");
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Invariants between hosts once everything is settled.
 
+use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeMap;
 
@@ -152,6 +153,19 @@ impl World {
                 let text = if fit { "is in FAULT for no reason" } else { "is not in FAULT" };
                 found.push(format!("{name} {text}"));
             }
+            let deaf = |link: &crate::vrrp::Link| {
+                instance.unicast().is_none()
+                    && !node.kernel.receives(link.index, instance.destination)
+            };
+            if fit && node.link_named(&instance.interface).is_some_and(deaf) {
+                found.push(format!("{name} does not listen"));
+            }
+            // BACKUP and FAULT look the same on the wire.
+            let told = self.oracle.told.get(&(id, format!("INSTANCE {name}")));
+            let faulty = told.is_some_and(|told| told.state == State::Fault.word());
+            if faulty == fit && fault != fit && node.in_flight == 0 {
+                found.push(format!("{name} has not announced that it is fit: {fit}"));
+            }
         }
     }
 }
@@ -211,6 +225,80 @@ impl World {
             let path = config.and_then(|s| s.command.words.first());
             path.and_then(|path| node.scripts.get(path)).is_none_or(|end| *end == RunEnd::Exit(0))
         })
+    }
+
+    /// The priority that a daemon must give one of its routers now; none if it cannot know everything yet: its kernel has
+    /// not reported a change, a script has no result, or it has not finished with what it was told.
+    pub(super) fn own_priority(&self, id: NodeId, instance: &Instance) -> Option<u8> {
+        let node = self.node(id)?;
+        let group = node.config.groups.iter().find(|g| g.members.contains(&instance.name));
+        let scripts = group.into_iter().flat_map(|g| &g.track_scripts);
+        let mut scripts = instance.track_scripts.iter().chain(scripts);
+        let known = scripts.all(|tracked| {
+            let track = self.oracle.scripts.get(&(id, tracked.script.clone()));
+            track.is_some_and(|track| track.good.is_some())
+        });
+        let told = node.events == 0 && !node.is_occupied() && !self.oracle.unfinished.contains(&id);
+        (known && told && self.oracle.old_config(id).is_none())
+            .then(|| self.priority_of(node, id, instance))
+    }
+
+    /// The same for elections, where the engine's word counts as long as it cannot be known.
+    pub(super) fn judged_priority(&self, id: NodeId, instance: &Instance) -> Option<u8> {
+        let engine = || self.engine(id).and_then(|engine| engine.priority(&instance.name));
+        self.own_priority(id, instance).or_else(engine)
+    }
+
+    /// The state of a router: MASTER if it sends adverts, BACKUP or FAULT by whether it can take part. The engine's word
+    /// counts as long as that cannot be known, and for routers that have not begun.
+    pub(super) fn judged_state(
+        &self,
+        id: NodeId,
+        wire: &Wire,
+        instance: &Instance,
+    ) -> Option<State> {
+        let engine = self.engine(id)?.state(&instance.name)?;
+        let node = self.node(id)?;
+        let group = self.group_of(id, &instance.name);
+        let members = || node.config.instances.iter().filter(|i| group.contains(&i.name));
+        let joined = |i: &Instance| {
+            let link = node.link_named(&i.interface);
+            i.unicast().is_some()
+                || link.is_none_or(|link| node.kernel.receives(link.index, i.destination))
+        };
+        let known = node.kernel.refusals == 0
+            && node.kernel.impossible.is_empty()
+            && node.taken.is_empty()
+            && self.oracle.refused.is_none_or(|at| self.now().since(at) >= SETTLE + HELD_DOWN)
+            && members().all(|i| joined(i) && self.own_priority(id, i).is_some());
+        if !known || engine == State::Init {
+            return Some(engine);
+        }
+        let router = self.oracle.routers.get(&(id, wire.clone()));
+        Some(if router.is_some_and(super::wire::Router::is_sending) {
+            State::Master
+        } else if members().all(|member| self.is_fit(node, id, member)) {
+            State::Backup
+        } else {
+            State::Fault
+        })
+    }
+
+    /// The source of the adverts of a router: the configured one, or the first address of the host on its link. As long
+    /// as its kernel has not reported a change, or an owner has a virtual address there, the engine's word counts.
+    pub(super) fn judged_source(&self, id: NodeId, instance: &Instance) -> Option<IpAddr> {
+        let node = self.node(id)?;
+        let engine = || self.engine(id).and_then(|engine| engine.source(&instance.name));
+        if node.events > 0 || !node.taken.is_empty() {
+            return engine();
+        }
+        let link = node.link_named(&instance.interface)?;
+        let mut there = node.kernel.addresses.iter().filter(|(on, prefix)| {
+            *on == link.index
+                && prefix.family() == instance.family
+                && node.kernel.is_home_on(*on, *prefix)
+        });
+        instance.source.or_else(|| there.next().map(|(_, prefix)| prefix.address))
     }
 
     /// The priority of a router by its configuration and what it tracks.

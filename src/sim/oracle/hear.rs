@@ -304,9 +304,8 @@ impl World {
             return self.oracle.count_host(id, |host| host.unknown += 1);
         }
         let (Some(instance), Some(wire)) = (instance, wire) else { return };
-        let state = self.engine(id).and_then(|engine| engine.state(&instance.name));
-        let Some(state) = state else { return };
-        let own = self.engine(id).and_then(|engine| engine.source(&instance.name));
+        let Some(state) = self.judged_state(id, &wire, instance) else { return };
+        let own = self.judged_source(id, instance);
         let place = (id, wire.clone());
         let heard = self.oracle.heard.get(&place).into_iter().flatten();
         let known = heard.clone().find(|(sender, _)| *sender == rx.source).map(|(_, last)| *last);
@@ -388,9 +387,8 @@ impl World {
         // A process that continues as master does so at once.
         let silent = self.is_starting(id) && state != State::Master;
         let Some(node) = self.node(id) else { return };
-        let Some(engine) = &node.engine else { return };
-        let Some(ours) = engine.priority(&instance.name) else { return };
-        let ranks = engine.source(&instance.name).map(|source| (ours, source));
+        let Some(ours) = self.judged_priority(id, instance) else { return };
+        let ranks = self.judged_source(id, instance).map(|source| (ours, source));
         let (has_leftovers, busy) = (!node.leftovers.is_empty(), node.events > 0);
         let worse = advert.priority != 0 && Some((advert.priority, rx.source)) < ranks;
         if state == State::Master && flaw.is_none() && worse {
@@ -404,8 +402,9 @@ impl World {
             if let Some(sending) = &mut router.sending {
                 sending.excused = true;
             }
-            self.oracle.step.better = true;
+            (self.oracle.step.better, self.oracle.step.vague) = (true, true);
             self.oracle.muddle(id);
+            self.oracle.owed.heard_lower(id, &instance.name, None);
             return;
         }
         if silent {
@@ -424,6 +423,9 @@ impl World {
         } else {
             instance.advert_int
         };
+        if heard != 0 && Some((heard, sender)) > ranks {
+            self.oracle.better.insert((id, wire.clone()));
+        }
         match state {
             State::Backup => {
                 let interval = router.learned.unwrap_or(instance.advert_int);
@@ -478,6 +480,7 @@ impl World {
                         sending.excused = true;
                     }
                     self.oracle.muddle(id);
+                    self.oracle.owed.heard_lower(id, &instance.name, Some(now));
                     if !instance.lower_prio_no_advert {
                         self.oracle.step.answers = Some(wire.clone());
                     }
@@ -498,9 +501,8 @@ impl World {
         (heard, rx): (u8, &Rx),
     ) {
         let (now, interval) = (self.now(), instance.advert_int);
-        let Some(engine) = self.engine(id) else { return };
-        let Some(ours) = engine.priority(&instance.name) else { return };
-        let ranks = engine.source(&instance.name).map(|source| (ours, source));
+        let Some(ours) = self.judged_priority(id, instance) else { return };
+        let ranks = self.judged_source(id, instance).map(|source| (ours, source));
         let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
         let count = match router.streak {
             Some((who, last, _)) if who == rx.source && now.since(last) < interval / 2 => return,

@@ -7,7 +7,7 @@ use std::collections::{BTreeSet, VecDeque};
 use super::{SETTLE, wire_of};
 use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
 use crate::model::{Address, Instance, Vrrp};
-use crate::plan::{Op, Outcome, Verb};
+use crate::plan::{Identity, Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
 use crate::status::vrrp::State;
@@ -109,14 +109,27 @@ impl World {
                     prefix.address == address && node.kernel.is_home_on(*on, *prefix)
                 })
         });
+        let beside = self.is_beside(id, node, address);
         let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
         if !there {
             self.violated_by(id, &format!("announces {address}, which does not exist"));
         } else if !master && !returns {
             self.violated_by(id, &format!("announces {address} without being master"));
+        } else if beside {
+            self.violated_by(id, &format!("announces {address} beside a better master"));
         } else if !right || count == 0 {
             self.violated_by(id, &format!("announces {address} from a wrong link"));
         }
+    }
+
+    /// Whether a virtual address belongs to another router: all its masters here heard a better one, and have not taken
+    /// over since.
+    fn is_beside(&self, id: NodeId, node: &Node, address: IpAddr) -> bool {
+        let has =
+            |i: &&Instance| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i);
+        let wires = node.config.instances.iter().filter(has).filter_map(|i| wire_of(node, i));
+        let mut beaten = wires.map(|wire| self.oracle.better.contains(&(id, wire))).peekable();
+        beaten.peek().is_some() && beaten.all(|beaten| beaten)
     }
 
     /// A daemon requests changes from its kernel.
@@ -134,6 +147,10 @@ impl World {
                     let wanted = configs.any(|config| self.is_wanted(id, config, address));
                     if node.events == 0 && !wanted {
                         found.push(format!("adds {prefix} without being master"));
+                    }
+                    if node.events == 0 && old.is_none() && self.is_beside(id, node, prefix.address)
+                    {
+                        found.push(format!("adds {prefix} beside a better master"));
                     }
                     let link = node.link_named(&address.interface).map(|link| link.index);
                     added.extend(link.map(|link| (id, link, prefix)));
@@ -184,6 +201,14 @@ impl World {
             self.oracle.refused = Some(self.now());
             self.oracle.muddle(id);
         }
+        if let Some(identity) = op.identity() {
+            let refused = matches!((&op.verb, outcome), (Verb::Delete { .. }, Outcome::Refused(_)));
+            if refused {
+                self.oracle.kept_by_kernel.insert((id, identity));
+            } else {
+                self.oracle.kept_by_kernel.remove(&(id, identity));
+            }
+        }
         let mut found = Vec::new();
         self.judge_order(id, op, outcome, &mut found);
         for text in found {
@@ -220,11 +245,11 @@ impl World {
         }
     }
 
-    /// A daemon that has stopped in good order leaves no address of its own.
+    /// A daemon that has stopped in good order leaves no address of its own, except what the kernel refused to remove.
     pub(in crate::sim) fn judge_end(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
-        if node.kernel.refusals > 0 || !node.kernel.impossible.is_empty() || node.events > 0 {
-            return;
+        if node.events > 0 {
+            return self.judge_last_notices(id);
         }
         let virtual_ones: BTreeSet<Prefix> =
             node.config.instances.iter().flat_map(all).map(|a| a.prefix).collect();
@@ -236,6 +261,10 @@ impl World {
                 !node.kernel.is_home_on(*link, *prefix)
                     && !node.taken.contains(prefix)
                     && (node.ours.contains(&(*link, *prefix)) || virtual_ones.contains(prefix))
+                    && !self
+                        .oracle
+                        .kept_by_kernel
+                        .contains(&(id, Identity::Address(*link, *prefix)))
             })
             .map(|(_, prefix)| *prefix)
             .collect();
@@ -250,17 +279,19 @@ impl World {
     pub(super) fn check_host(&mut self, id: NodeId) {
         let mut found = Vec::new();
         if let Some(node) = self.node(id)
-            && let Some(engine) = &node.engine
+            && node.engine.is_some()
             && node.stalled_until.is_none()
             && node.events == 0
         {
             for group in &node.config.groups {
-                let states: BTreeSet<State> =
-                    group.members.iter().filter_map(|name| engine.state(name)).collect();
+                let members = node.config.instances.iter();
+                let members = members.filter(|i| group.members.contains(&i.name));
+                let sending: BTreeSet<bool> = members.map(|i| self.is_sending(id, i)).collect();
                 // Only a member that a reload added may take a while to join a group of masters.
-                let joining = self.within(&self.oracle.reloaded, id, SETTLE);
-                if states.contains(&State::Master) && states.len() > 1 && !joining {
-                    found.push(format!("group {} is split: {states:?}", group.name));
+                let joining = self.within(&self.oracle.reloaded, id, SETTLE)
+                    || self.oracle.unfinished.contains(&id);
+                if sending.len() > 1 && !joining {
+                    found.push(format!("group {} is split", group.name));
                 }
             }
             let works = node.kernel.refusals == 0 && node.kernel.impossible.is_empty();
@@ -279,6 +310,11 @@ impl World {
             self.check_announcements(id, node, &mut found);
             self.check_standing(id, &mut found);
             self.check_runs(id, &mut found);
+        }
+        let quiet =
+            |node: &Node| node.engine.is_some() && node.stalled_until.is_none() && node.events == 0;
+        if self.node(id).is_some_and(quiet) {
+            self.check_notices(id);
         }
         for text in found {
             self.violated_by(id, &text);

@@ -23,6 +23,8 @@ pub(super) struct Step {
     pub copies: BTreeMap<(Wire, IpAddr), u32>,
     /// An advert of a better router was delivered.
     pub better: bool,
+    /// An advert was delivered to a host that has not been told of a change: it may have any effect.
+    pub vague: bool,
     /// A master must leave this wire.
     pub yields: Option<Wire>,
     /// A master must answer here.
@@ -43,6 +45,7 @@ impl Step {
             *self.copies.entry(to).or_default() += count;
         }
         self.better |= other.better;
+        self.vague |= other.vague;
         self.yields = self.yields.take().or(other.yields);
         self.answers = self.answers.take().or(other.answers);
         self.refused |= other.refused;

@@ -1,19 +1,23 @@
 //! The invariants of every step.
 //!
 //! The oracle judges by the world: adverts and announcements on the wire, delivered adverts, addresses in the kernels,
-//! notices. It has its own model of when each router may and must take over. The engine's state and priority are only
-//! read for comparison.
+//! notices. It has its own model of when each router may and must take over, and of the priority that its configuration
+//! and what it tracks give it. A router is master as long as it sends adverts, and the engine's word is only compared
+//! with that. It counts where the world does not tell: while a host has not been told of a change or has not finished
+//! with it, while a script has no result, for some time after refused calls, for an owner that took a virtual address
+//! for its interface's, and before a router has begun.
 //!
 //! | file | invariants |
 //! |---|---|
-//! | `wire` | adverts sent: content, period, first and last one, answers, yielding; takeovers at the exact time |
+//! | `wire` | adverts sent: content, period, first and last one, answers, yielding |
+//! | `takeover` | takeovers at the exact time, masters that fall silent |
 //! | `hear` | adverts received: which are refused and why, and the effects of the others |
 //! | `ah` | the numbers of IP authentication headers |
 //! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
 //! | `count` | counters and the view of the engine match the observations |
 //! | `job` | nothing by itself: groups what a daemon does in several steps, to judge it as one |
 //! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
-//! | `object` | policy rules and packet filters on each host, and their order |
+//! | `object` | routes, policy rules and packet filters on each host, and their order |
 //! | `notice` | notices to scripts: order, each once, not before they are true |
 //! | `cluster` | between hosts, once everything is settled |
 
@@ -26,6 +30,7 @@ mod job;
 mod notice;
 mod object;
 mod script;
+mod takeover;
 mod wire;
 
 use core::net::IpAddr;
@@ -37,6 +42,7 @@ use super::World;
 use super::world::{Node, NodeId};
 use crate::base::{Family, IfIndex, IfName, Instant, Name, Prefix};
 use crate::model::{Address, Instance, Vrrp};
+use crate::plan::Identity;
 use crate::status::vrrp::State;
 
 /// After the last disturbance everything has settled within this time: a refused address is tried again after
@@ -64,6 +70,8 @@ pub struct Oracle {
     started: BTreeMap<NodeId, (Instant, bool)>,
     /// When the kernel last refused something.
     refused: Option<Instant>,
+    /// Objects whose last removal the kernel of a host refused.
+    kept_by_kernel: BTreeSet<(NodeId, Identity<IfIndex>)>,
     /// When each host was last checked, and whether something has happened to it since.
     looked: BTreeMap<NodeId, (Instant, bool)>,
     /// The same for all of them together.
@@ -83,6 +91,7 @@ pub struct Oracle {
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// The last announcements, by host, kind and name.
     told: BTreeMap<(NodeId, String), notice::Told>,
+    owed: notice::Owed,
     /// Groups created by a reload.
     made: BTreeSet<(NodeId, String)>,
     /// Packets seen since the counters of a host were read.
@@ -98,6 +107,10 @@ pub struct Oracle {
     jobs: BTreeMap<NodeId, job::Job>,
     /// Hosts whose daemon processes the consequences of a script's result right after it.
     ran_later: BTreeSet<NodeId>,
+    /// Hosts whose daemon has more to do at once.
+    unfinished: BTreeSet<NodeId>,
+    /// Routers that heard a better master and have not taken over since.
+    better: BTreeSet<(NodeId, Wire)>,
     violations: Vec<String>,
 }
 
@@ -146,8 +159,9 @@ impl Oracle {
     pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
         self.stalled.insert(id, now);
         self.muddle(id);
+        self.owed.held_up(id);
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            router.held_up();
+            router.held_up(now);
         }
     }
 
@@ -160,6 +174,9 @@ impl Oracle {
     /// The daemon of a host is gone: its earlier actions do not count any more.
     pub(super) fn forget(&mut self, id: NodeId) {
         self.count_anew(id);
+        self.owed.forget(id);
+        self.better.retain(|(node, _)| *node != id);
+        self.unfinished.remove(&id);
         self.jobs.remove(&id);
         self.routers.retain(|(node, _), _| *node != id);
         self.sequences.retain(|(node, ..), _| *node != id);
@@ -170,9 +187,9 @@ impl Oracle {
     }
 
     /// Gaps due to adverts that a host could not send are not violations.
-    pub(super) fn forgive_gap(&mut self, id: NodeId) {
+    pub(super) fn forgive_gap(&mut self, id: NodeId, now: Instant) {
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
-            router.forgive();
+            router.forgive(now);
         }
     }
 
@@ -195,6 +212,7 @@ impl Oracle {
         self.muddle(id);
         self.count_anew(id);
         self.carry_notices(id, old, new);
+        self.owed.reloaded(id, new.instances.iter().map(|i| &i.name));
         self.follow_intervals(id, new);
         // A router that moves gives up its addresses for a new election.
         let all = |config: &mut dyn Iterator<Item = &Instance>| -> BTreeSet<_> {

@@ -1,17 +1,19 @@
-//! Policy rules and packet filters: those of masters exist, no others of ours do, and an address that must be
-//! filtered is never present without its filter.
+//! Routes, policy rules and packet filters: those of masters exist, no others of ours do, and an address that must be
+//! filtered is never present without its filter. No multicast group is joined that no router needs.
 
 use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::BTreeSet;
 
-use crate::base::Family;
+use crate::base::{Family, IfIndex, Prefix};
 use crate::model::Instance;
-use crate::model::route::Rule;
+use crate::model::route::{Route, Rule};
 use crate::model::vrrp::Priority;
 use crate::plan::filter::Element;
-use crate::plan::{Object, Op, Outcome, Verb};
+use crate::plan::route::Hop;
+use crate::plan::{Identity, Object, Op, Outcome, Verb};
 use crate::sim::World;
+use crate::sim::kernel::SimRoute;
 use crate::sim::world::{Node, NodeId};
 
 /// How long the order of objects may differ after a refused operation.
@@ -22,6 +24,53 @@ const FLUSHED: Duration = Duration::from_secs(1);
 
 fn rules(instance: &Instance) -> &[Rule] {
     instance.extras.as_ref().map_or(&[], |extras| &extras.rules)
+}
+
+fn routes(instance: &Instance) -> &[Route] {
+    instance.extras.as_ref().map_or(&[], |extras| &extras.routes)
+}
+
+/// A route as it is found in a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Path {
+    destination: Prefix,
+    table: u32,
+    link: Option<IfIndex>,
+    gateway: Option<IpAddr>,
+    source: Option<IpAddr>,
+}
+
+impl Path {
+    /// The form of a route with one nexthop on a host; none if its link does not exist or is down.
+    fn of(node: &Node, route: &Route) -> Option<Self> {
+        let link = route.interface.as_ref().map(|name| node.link_named(name).filter(|l| l.up));
+        let link = match link {
+            Some(link) => Some(link?.index),
+            None => None,
+        };
+        Some(Self {
+            destination: route.destination.network(),
+            table: route.table,
+            link,
+            gateway: route.gateway,
+            source: route.source,
+        })
+    }
+
+    fn found(route: &SimRoute) -> Self {
+        let gateway = route.identity.path.iter().find_map(|hop| match hop {
+            Hop::Gateway(address, _) => Some(*address),
+            Hop::Link(_) => None,
+        });
+        let slot = &route.identity.slot;
+        Self {
+            destination: slot.destination,
+            table: slot.table,
+            link: route.links.first().copied(),
+            gateway,
+            source: route.source,
+        }
+    }
 }
 
 fn addresses(instance: &Instance) -> impl Iterator<Item = IpAddr> {
@@ -47,13 +96,17 @@ fn filtered(node: &Node) -> BTreeSet<IpAddr> {
 
 /// Number of objects that a router requires besides its addresses.
 pub(super) fn others(instance: &Instance, addresses: usize) -> usize {
-    rules(instance).len() + if is_closed(instance) { addresses } else { 0 }
+    routes(instance).len() + rules(instance).len() + if is_closed(instance) { addresses } else { 0 }
 }
 
 impl World {
     /// Checks that the rules and filters of masters exist, and no others of ours.
     pub(super) fn check_objects(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
         let (mut wanted, mut free) = (BTreeSet::new(), BTreeSet::new());
+        let (mut led, mut unsure_routes) = (BTreeSet::new(), BTreeSet::new());
+        let paths = |routes: &[Route]| -> Vec<Path> {
+            routes.iter().filter_map(|route| Path::of(node, route)).collect()
+        };
         let (mut closed, mut unsure) = (BTreeSet::new(), BTreeSet::new());
         let mut families: BTreeSet<Family> = BTreeSet::new();
         for instance in &node.config.instances {
@@ -61,10 +114,12 @@ impl World {
                 || node.leftovers.iter().any(|(_, p)| addresses(instance).any(|a| a == p.address));
             if self.is_sending(id, instance) {
                 wanted.extend(rules(instance));
+                led.extend(paths(routes(instance)));
                 closed.extend(addresses(instance).filter(|_| is_closed(instance)));
             } else if left() {
                 // It may keep everything found at its start until it knows its state.
                 free.extend(rules(instance));
+                unsure_routes.extend(paths(routes(instance)));
                 unsure.extend(addresses(instance));
             }
             if is_closed(instance) {
@@ -80,6 +135,24 @@ impl World {
         for rule in &node.kernel.rules {
             if !wanted.contains(rule) && !free.contains(rule) {
                 found.push(format!("rule {} is not to be there", rule.preference));
+            }
+        }
+        led.extend(paths(&node.config.static_routes));
+        let there: BTreeSet<Path> = node.kernel.routes.iter().map(Path::found).collect();
+        for path in led.difference(&there) {
+            found.push(format!("the route to {} is missing: {path:?}", path.destination));
+        }
+        for path in there.difference(&led).filter(|path| !unsure_routes.contains(path)) {
+            found.push(format!("the route to {} is not to be there: {path:?}", path.destination));
+        }
+        for (link, group) in node.kernel.memberships() {
+            let listens = |i: &Instance| {
+                i.unicast().is_none()
+                    && i.destination == group
+                    && node.link_named(&i.interface).is_some_and(|on| on.index == link)
+            };
+            if !node.config.instances.iter().any(listens) {
+                found.push(format!("listens to {group} on {link:?} for no router"));
             }
         }
         let filtered = filtered(node);
@@ -138,16 +211,20 @@ impl World {
         }
     }
 
-    /// Checks whether a daemon that has ended leaves rules or filters.
+    /// Checks whether a daemon that has ended leaves objects whose removal the kernel did not refuse.
     pub(super) fn judge_left_objects(&mut self, id: NodeId) {
         let Some(node) = self.node(id) else { return };
-        let rules = node.kernel.rules.len();
-        let tables = node.kernel.filters.tables().count();
-        if rules + tables > 0 {
-            self.violated_by(
-                id,
-                &format!("leaves {rules} rules and {tables} tables of filters behind"),
-            );
+        let routes =
+            node.kernel.routes.iter().map(|r| Identity::Route(Box::new(r.identity.clone())));
+        let rules = node.kernel.rules.iter().map(|rule| Identity::Rule(Box::new(rule.clone())));
+        let tables = node.kernel.filters.tables().map(|table| Identity::FilterTable(table.id()));
+        let left: Vec<_> = routes
+            .chain(rules)
+            .chain(tables)
+            .filter(|identity| !self.oracle.kept_by_kernel.contains(&(id, identity.clone())))
+            .collect();
+        if !left.is_empty() {
+            self.violated_by(id, &format!("leaves objects behind: {left:?}"));
         }
     }
 }

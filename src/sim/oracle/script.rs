@@ -62,6 +62,11 @@ impl Oracle {
 
     /// The consequences of a result are judged when the daemon has completed them.
     pub(in crate::sim) fn put_off_results(&mut self, id: NodeId, goes_on: bool) {
+        if goes_on {
+            self.unfinished.insert(id);
+        } else {
+            self.unfinished.remove(&id);
+        }
         self.step.ran |= self.ran_later.remove(&id);
         if goes_on && core::mem::take(&mut self.step.ran) {
             self.ran_later.insert(id);

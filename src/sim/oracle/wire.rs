@@ -3,14 +3,15 @@
 
 use core::net::IpAddr;
 use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::hear::{Flaw, content, sequence, without_trailer};
-use super::{SETTLE, Wire, instance_on, routers_of, wire_of};
-use crate::base::{Family, IfIndex, Instant, Name};
+use super::{Wire, instance_on, routers_of};
+use crate::base::{Family, IfIndex, Instant};
 use crate::model::Instance;
 use crate::model::extras::Unicast;
-use crate::model::vrrp::{InitialState, Priority, Version};
+use crate::model::vrrp::Version;
 use crate::sim::World;
 use crate::sim::world::NodeId;
 use crate::status::vrrp::State;
@@ -33,8 +34,10 @@ pub(super) struct Router {
     pub learned: Option<Duration>,
     /// Adverts received during `vrrp_startup_delay` may or may not have begun its preemption delay.
     pub vague: bool,
-    /// It sent a farewell, or a better router was heard, so it may leave MASTER.
+    /// It sent a farewell, or it or its group heard a better router: it leaves MASTER.
     pub leaving: bool,
+    /// Something was heard while its host had not been told of a change: it may leave MASTER.
+    pub unsure: bool,
     pub priority: Option<u8>,
     /// Consecutive adverts with a different number of addresses from one router: sender, time of the last one, number.
     pub streak: Option<(IpAddr, Instant, u32)>,
@@ -46,6 +49,8 @@ pub(super) struct Sending {
     pub last: Option<Instant>,
     /// The last adverts, regular or not, the oldest first.
     pub recent: [Option<Instant>; ANSWERS],
+    /// Since when the next advert is waited for: the last advert, or when the process could run again.
+    pub since: Instant,
     /// The longest effective interval since then.
     pub longest: Duration,
     /// The next advert may be early.
@@ -70,15 +75,15 @@ impl Router {
     }
 
     /// Some adverts could not be sent.
-    pub fn forgive(&mut self) {
+    pub fn forgive(&mut self, now: Instant) {
         if let Some(sending) = &mut self.sending {
-            sending.last = None;
+            (sending.last, sending.since) = (None, now);
         }
     }
 
     /// The process was not run for a while: a takeover may come late.
-    pub fn held_up(&mut self) {
-        self.forgive();
+    pub fn held_up(&mut self, now: Instant) {
+        self.forgive(now);
         if let Some(due) = &mut self.due {
             due.exact = false;
         }
@@ -124,11 +129,6 @@ pub(super) fn patience(instance: &Instance, priority: u8, interval: Duration) ->
 /// Whether an advert to this address represents all copies of an instance: that to its first peer.
 fn is_first(unicast: &Unicast, destination: IpAddr) -> bool {
     unicast.peers.first().is_some_and(|peer| peer.address == destination)
-}
-
-/// Whether a router need not wait when it starts (RFC 9568 6.4.1).
-fn is_owner(instance: &Instance) -> bool {
-    instance.priority == Priority::OWNER && instance.state == InitialState::Master
 }
 
 impl World {
@@ -217,8 +217,9 @@ impl World {
         }
         if farewell {
             // A router that becomes another one in a reload may continue at once: no interval separates the two.
+            let now = self.now();
             if let Some(router) = self.oracle.routers.get_mut(&(id, wire)) {
-                router.forgive();
+                router.forgive(now);
             }
             return;
         }
@@ -237,12 +238,12 @@ impl World {
         if advert.interval != instance.advert_int {
             self.violated_by(id, &format!("{} names a wrong interval", instance.name));
         }
-        let engine = self.engine(id).and_then(|e| e.priority(&instance.name));
+        let own = self.own_priority(id, instance);
         // The priority may change in a step after its adverts: a script whose answer is lost has failed.
         let router = self.oracle.routers.get(&(id, wire.clone()));
         let before = router.filter(|r| self.oracle.step.timer && r.is_sending());
         let before = before.and_then(|router| router.priority);
-        if engine.is_some_and(|now| now != advert.priority && before != Some(advert.priority)) {
+        if own.is_some_and(|now| now != advert.priority && before != Some(advert.priority)) {
             self.violated_by(id, &format!("{} names a wrong priority", instance.name));
         }
         let quiet = self.node(id).is_some_and(|n| n.events == 0);
@@ -279,7 +280,14 @@ impl World {
         let mut recent = router.sending.map_or([None; ANSWERS], |sending| sending.recent);
         recent.rotate_left(1);
         recent[ANSWERS - 1] = Some(now);
-        let fresh = Sending { last: Some(now), recent, longest: interval, excused: false, link };
+        let fresh = Sending {
+            last: Some(now),
+            recent,
+            since: now,
+            longest: interval,
+            excused: false,
+            link,
+        };
         let Some(before) = router.sending.replace(fresh) else {
             self.judge_takeover(id, wire, instance);
             self.expect_announcements(id, instance);
@@ -303,87 +311,6 @@ impl World {
         }
     }
 
-    /// Whether the start of a daemon is so recent that `vrrp_startup_delay` is not over.
-    pub(super) fn is_starting(&self, id: NodeId) -> bool {
-        let delay = self.node(id).map_or(Duration::ZERO, |node| node.config.startup_delay);
-        self.oracle.started.get(&id).is_some_and(|(at, _)| self.now() < *at + delay)
-    }
-
-    /// The first advert of a master: neither before its time nor after it.
-    fn judge_takeover(&mut self, id: NodeId, wire: &Wire, instance: &Instance) {
-        let now = self.now();
-        let key = (id, wire.clone());
-        let before = self.oracle.states.get(&key).map_or(State::Init, |(state, _)| *state);
-        let name = &instance.name;
-        let since = self.oracle.started.get(&id).map(|(at, resume)| (now.since(*at), *resume));
-        // As long as no master-down timer can have expired; results of scripts may be needed first.
-        let resumed = since.is_some_and(|(age, resume)| resume && age < instance.advert_int * 2);
-        if before == State::Init && resumed {
-            let group = self.group_of(id, name);
-            let had = |name: &Name| {
-                self.node(id)
-                    .into_iter()
-                    .flat_map(|node| routers_of(node, &node.config))
-                    .any(|(w, i)| i.name == *name && self.oracle.replaced.contains(&(id, w)))
-            };
-            if !group.iter().all(had) && !is_owner(instance) {
-                self.violated_by(id, &format!("{name} goes on as the master it was not"));
-            }
-            return;
-        }
-        if self.is_starting(id) {
-            self.violated_by(
-                id,
-                &format!("{name} becomes master before the startup delay is over"),
-            );
-        }
-        if before != State::Backup {
-            if !is_owner(instance) && self.group_of(id, name).len() == 1 {
-                self.violated_by(id, &format!("{name} becomes master without waiting"));
-            }
-            return;
-        }
-        let due = self.oracle.routers.get_mut(&key).and_then(|router| router.due.take());
-        if let Some(due) = due {
-            if now < due.from {
-                let text = format!("{name} takes over before its time, which is {}", due.from);
-                self.violated_by(id, &text);
-            }
-            if now > due.at && due.exact && self.group_of(id, name).len() == 1 {
-                let text = format!("{name} takes over late, its time was {}", due.at);
-                self.violated_by(id, &text);
-            }
-        }
-        self.judge_failover(id, name, wire);
-    }
-
-    /// A host becomes master. If another one has been master undisturbed and is at least as good, this is a false
-    /// failover: the new master was stalled and did not process what it had missed.
-    fn judge_failover(&mut self, id: NodeId, name: &Name, wire: &Wire) {
-        let now = self.now();
-        if !self.net.is_perfect() || self.within(&self.oracle.troubled, id, SETTLE) {
-            return;
-        }
-        let rank = |id: NodeId| {
-            let engine = self.engine(id)?;
-            Some((engine.priority(name)?, engine.source(name)?))
-        };
-        let better = self.nodes().filter(|other| *other != id).any(|other| {
-            let state = self.oracle.states.get(&(other, wire.clone()));
-            let lasting =
-                state.is_some_and(|(state, at)| *state == State::Master && now.since(*at) > SETTLE);
-            let awake = self.node(other).is_some_and(|n| n.stalled_until.is_none());
-            lasting
-                && awake
-                && !self.within(&self.oracle.troubled, other, SETTLE)
-                && !self.within(&self.oracle.stalled, other, SETTLE)
-                && rank(other) > rank(id)
-        });
-        if better {
-            self.violated_by(id, &format!("{name} is taken from a living master"));
-        }
-    }
-
     /// After a step of an engine: a router that left MASTER sent a farewell, one that heard a better master yielded,
     /// and one that had to answer did.
     ///
@@ -401,12 +328,23 @@ impl World {
         let config = Arc::clone(&node.config);
         let states: Vec<(Wire, &Instance, State, u8)> = routers_of(node, &config)
             .filter_map(|(wire, i)| {
-                Some((wire, i, engine.state(&i.name)?, engine.priority(&i.name)?))
+                Some((wire, i, engine.state(&i.name)?, self.judged_priority(id, i)?))
             })
             .collect();
         let sent = |wire: &Wire, zero: bool| step.sent.iter().any(|(w, z)| w == wire && *z == zero);
+        // Whether the last advert of a router is a farewell.
+        let farewell =
+            |wire: &Wire| step.sent.iter().rev().find(|(w, _)| w == wire).map(|(_, z)| *z);
+        let yields = self.fellows(id, step.yields.as_ref());
         let mut found = Vec::new();
         let busy = node.events > 0;
+        let open = busy || self.oracle.unfinished.contains(&id);
+        let up = |sending: &Sending| node.kernel.link_at(sending.link).map(|link| link.up);
+        // None for a link that is gone: the master may go on where it was made again.
+        let up: BTreeMap<Wire, Option<bool>> = (self.oracle.routers.iter())
+            .filter(|((node, _), _)| *node == id)
+            .filter_map(|((_, wire), router)| Some((wire.clone(), up(router.sending.as_ref()?))))
+            .collect();
         for (wire, instance, ..) in &states {
             let to = |address: IpAddr| step.copies.get(&(wire.clone(), address)).copied();
             let mut peers = instance.unicast().into_iter().flat_map(|unicast| &unicast.peers);
@@ -425,12 +363,12 @@ impl World {
             self.oracle.routers.iter_mut().filter(|((node, _), _)| *node == id)
         {
             let master = states.iter().any(|(w, _, s, _)| w == wire && *s == State::Master);
-            let Some(sending) = router.sending else {
+            if router.sending.is_none() {
                 if sent(wire, true) && !sent(wire, false) {
                     found.push(format!("VRID {} says farewell but was no master", wire.2));
                 }
                 continue;
-            };
+            }
             if step.yields.as_ref() == Some(wire) && master {
                 found.push(format!("VRID {} stays master beside a better one", wire.2));
             }
@@ -438,7 +376,7 @@ impl World {
             if step.yields.as_ref() == Some(wire) && last && !sent(wire, false) {
                 found.push(format!("VRID {} does not send one more advert", wire.2));
             }
-            if step.answers.as_ref() == Some(wire) && master && !sent(wire, false) {
+            if step.answers.as_ref() == Some(wire) && !sent(wire, false) {
                 // A router that keeps sending is answered by adverts a tenth of a second apart. A regular advert
                 // between reception and answer is an answer too, and may be sent that much earlier.
                 let soon = |at: &Option<Instant>, pauses| {
@@ -453,24 +391,39 @@ impl World {
                 }
             }
             // A reload that turns it into a different router on the same wire ends one and begins the other.
-            if master && sent(wire, true) && !reloads {
+            if sent(wire, true) && (master && !busy || farewell(wire) == Some(false)) && !reloads {
                 found.push(format!("VRID {} says farewell and stays", wire.2));
             }
-            router.leaving |= step.better || sent(wire, true);
-            if master && !busy {
-                router.leaving = false;
+            match farewell(wire) {
+                Some(true) => router.leaving = true,
+                Some(false) => router.leaving = false,
+                None => {}
             }
-            // Kernel events are pending: whether it is master will show later.
-            if !master && !busy {
-                let can_send = self
-                    .nodes
-                    .get(id.0)
-                    .and_then(|n| n.kernel.link_at(sending.link))
-                    .is_some_and(|link| link.up);
-                if can_send && !core::mem::take(&mut router.leaving) {
-                    found.push(format!("VRID {} leaves without a farewell", wire.2));
-                }
+            router.leaving |= yields.contains(wire);
+            router.unsure |= step.vague;
+            // Whether it is master will show when its host has been told everything.
+            if open {
+                continue;
+            }
+            let up = up.get(wire).copied().flatten();
+            let can_send = up.is_none_or(|up| up);
+            let unsure = core::mem::take(&mut router.unsure) || up.is_none();
+            let ended = core::mem::take(&mut router.leaving) || !can_send || unsure && !master;
+            if !ended && !master {
+                found.push(format!("VRID {} leaves without a farewell", wire.2));
+            }
+            if !can_send && master {
+                found.push(format!("VRID {} stays master without a link", wire.2));
+            }
+            if ended || !master {
                 router.sending = None;
+            }
+        }
+        for (wire, instance, state, _) in &states {
+            let link = self.node(id).and_then(|node| node.link_named(&instance.interface));
+            let sends = self.is_sending(id, instance);
+            if *state == State::Master && !sends && !open && link.is_some_and(|link| link.up) {
+                found.push(format!("VRID {} is master and sends nothing", wire.2));
             }
         }
         let known = |wire: &Wire| states.iter().any(|(w, ..)| w == wire);
@@ -518,6 +471,7 @@ impl World {
         }
         router.streak = None;
         let name = &instance.name;
+        self.oracle.owed.left(id, name);
         self.oracle.count(id, name, |c| {
             c.became_master += u64::from(state == State::Master);
             c.released_master += u64::from(before == Some(State::Master));
@@ -549,28 +503,12 @@ impl World {
         }
     }
 
-    /// A backup whose time is over has taken over.
-    pub(super) fn check_waiting(&mut self, id: NodeId) {
-        let now = self.now();
-        let Some(node) = self.node(id) else { return };
-        if node.engine.is_none() || node.stalled_until.is_some() || node.events > 0 {
-            return;
-        }
-        let late: Vec<Name> = node
-            .config
-            .instances
-            .iter()
-            .filter(|i| {
-                let router = wire_of(node, i).and_then(|w| self.oracle.routers.get(&(id, w)));
-                router.is_some_and(|r| {
-                    r.sending.is_none() && r.due.is_some_and(|due| due.exact && due.at < now)
-                })
-            })
-            .map(|i| i.name.clone())
-            .filter(|name| self.group_of(id, name).len() == 1)
-            .collect();
-        for name in late {
-            self.violated_by(id, &format!("{name} does not take over"));
-        }
+    /// The wires of the router on a wire and of the other members of its group.
+    fn fellows(&self, id: NodeId, wire: Option<&Wire>) -> BTreeSet<Wire> {
+        let Some((node, wire)) = self.node(id).zip(wire) else { return BTreeSet::new() };
+        let Some(instance) = instance_on(node, &node.config, wire) else { return BTreeSet::new() };
+        let group = self.group_of(id, &instance.name);
+        let members = routers_of(node, &node.config).filter(|(_, i)| group.contains(&i.name));
+        members.map(|(wire, _)| wire).collect()
     }
 }

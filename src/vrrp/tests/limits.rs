@@ -1,11 +1,5 @@
 //! Log lines that other routers cause: a few for each reason, then a count; changes of state are always logged.
 
-use std::cell::RefCell;
-use std::fmt::{Debug, Write};
-
-use tracing::field::{Field, Visit};
-use tracing::{Metadata, span};
-
 use super::*;
 use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::wire::{ah, hmac};
@@ -25,68 +19,27 @@ const NOW: u64 = 1_800_000_000;
 /// A line of the log: whether other routers caused it, and its text without the name of the instance.
 type Line = (bool, String);
 
-thread_local! {
-    static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
-}
-
-struct Listener;
-
-struct Message(String);
-
-impl Visit for Message {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        if field.name() == "message" {
-            write!(self.0, "{value:?}").unwrap();
-        }
-    }
-}
-
-impl tracing::Subscriber for Listener {
-    fn enabled(&self, _: &Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        let text = message.0.replace("VRRP_Instance(VRRP1) ", "");
-        let caused = event.metadata().target() == crate::status::PEER;
-        LINES.with_borrow_mut(|lines| lines.push((caused, text)));
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
-/// The lines that this causes.
-fn logged(step: impl FnOnce()) -> Vec<Line> {
-    LINES.take();
-    tracing::subscriber::with_default(Listener, step);
-    LINES.take()
+/// The lines that these steps cause.
+fn logged(host: &mut Host, steps: impl FnOnce(&mut Host)) -> Vec<Line> {
+    host.all_logged();
+    steps(host);
+    let without_name = |text: String| text.replace("VRRP_Instance(VRRP1) ", "");
+    host.all_logged().into_iter().map(|line| (line.caused, without_name(line.text))).collect()
 }
 
 impl Host {
     /// Receives a packet many times within 10 s, and lets two minutes pass in which nothing else happens.
     fn flood(&mut self, mut packet: impl FnMut(usize) -> Vec<u8>) -> Vec<Line> {
-        let lines = logged(|| {
+        let lines = logged(self, |host| {
             for n in 0..MANY {
                 let packet = packet(n);
                 let (header, _) = ip::decode(&packet).unwrap();
                 let (source, destination) = (header.source.into(), header.destination.into());
                 let rx = Rx { interface: ETH, source, destination, hop_limit: 0 };
-                self.event(Event::Advert { rx, packet: &packet });
-                self.now = self.now + 10 * MS;
+                host.event(Event::Advert { rx, packet: &packet });
+                host.now = host.now + 10 * MS;
             }
-            self.pass(120 * SECOND);
+            host.pass(120 * SECOND);
         });
         lines.into_iter().filter(|(caused, _)| *caused).collect()
     }
@@ -295,7 +248,7 @@ fn what_a_senders_clock_and_checksum_are_about_is_a_line_and_a_count() {
 #[test]
 fn adverts_that_cannot_be_sent_are_a_line_and_a_count() {
     let mut host = Host::master();
-    let lines = logged(|| {
+    let lines = logged(&mut host, |host| {
         for _ in 0..MANY {
             let (instance, destination) = (InstanceId(0), GROUP.into());
             host.event(Event::Unsent { instance, destination, errno: 101 });
@@ -322,7 +275,7 @@ fn unknown_virtual_router_ids_are_some_lines_and_a_count() {
 fn changes_of_state_are_never_among_the_lines_that_may_be_left_out() {
     let mut host = Host::master();
     let rounds = 100;
-    let lines = logged(|| {
+    let lines = logged(&mut host, |host| {
         for _ in 0..rounds {
             for _ in 0..20 {
                 host.hear(PEER, 100);

@@ -5,12 +5,21 @@ use std::cell::RefCell;
 
 use super::*;
 
+/// A line of the log.
+#[derive(Debug)]
+pub(super) struct Line {
+    pub text: String,
+    level: tracing::Level,
+    /// Other routers caused it: it may be left out if there are too many.
+    pub caused: bool,
+}
+
 thread_local! {
-    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
+    static LINES: RefCell<Vec<Line>> = const { RefCell::new(Vec::new()) };
 }
 
 /// The result of a step and the lines that it logged.
-pub(super) fn during<T>(step: impl FnOnce() -> T) -> (T, Vec<String>) {
+pub(super) fn during<T>(step: impl FnOnce() -> T) -> (T, Vec<Line>) {
     let result = tracing::subscriber::with_default(Listener, step);
     (result, LINES.with_borrow_mut(std::mem::take))
 }
@@ -18,8 +27,8 @@ pub(super) fn during<T>(step: impl FnOnce() -> T) -> (T, Vec<String>) {
 struct Listener;
 
 impl tracing::Subscriber for Listener {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() <= tracing::Level::INFO
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
@@ -45,7 +54,9 @@ impl tracing::Subscriber for Listener {
         }
         let mut message = Message(String::new());
         event.record(&mut message);
-        LINES.with_borrow_mut(|lines| lines.push(message.0));
+        let level = *event.metadata().level();
+        let caused = event.metadata().target() == crate::status::PEER;
+        LINES.with_borrow_mut(|lines| lines.push(Line { text: message.0, level, caused }));
     }
 
     fn enter(&self, _: &tracing::span::Id) {}
@@ -54,8 +65,14 @@ impl tracing::Subscriber for Listener {
 }
 
 impl Host {
-    /// The lines since the last call.
+    /// The lines since the last call, without those for debugging.
     pub(super) fn logged(&mut self) -> Vec<String> {
+        let lines = self.all_logged().into_iter();
+        lines.filter(|line| line.level <= tracing::Level::INFO).map(|line| line.text).collect()
+    }
+
+    /// All lines since the last call.
+    pub(super) fn all_logged(&mut self) -> Vec<Line> {
         std::mem::take(&mut self.log)
     }
 

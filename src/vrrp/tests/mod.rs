@@ -54,7 +54,7 @@ struct Host {
     seen: Vec<Action>,
     packets: Vec<Vec<u8>>,
     /// Lines of the log, from informational ones on.
-    log: Vec<String>,
+    log: Vec<log::Line>,
 }
 
 impl Host {

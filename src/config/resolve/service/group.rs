@@ -241,15 +241,15 @@ fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
             .any(|e| matches!(e, GroupEntry::Addresses { port, .. } if *port != server.port));
         if other && !rewritten {
             let message = format!(
-                "virtual server [{name}] and real server {} port {}: ports don't match",
-                server.address, server.port
+                "virtual server [{name}]: port {} of real server {} is not used: with DR and TUN it is the port of the service",
+                server.port, server.address
             );
             cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
         }
         if !rewritten && group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
             let message = format!(
-                "virtual server [{name}] by mark: real server {} has port {}, which is ignored",
-                server.address, server.port
+                "virtual server [{name}]: port {} of real server {} is not used: a service by mark keeps the client's port",
+                server.port, server.address
             );
             cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
         }
