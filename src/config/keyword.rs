@@ -74,6 +74,8 @@ pub struct Alias {
 pub enum Unset {
     /// The value in its textual form. Resolving takes it from the same row.
     Value(fn() -> String),
+    /// What another place gives, in words, or else the value.
+    Inherited(&'static str, fn() -> String),
     /// Something that depends on other keywords or on the host, in words.
     Words(&'static str),
 }
@@ -130,6 +132,14 @@ impl Keyword {
     /// Sets the value that is in force if the keyword is not given.
     pub(crate) const fn default(mut self, shown: fn() -> String) -> Self {
         self.default = Some(Unset::Value(shown));
+        self
+    }
+
+    /// Something else is in force before the default set before: in words, such as "that of the real server".
+    pub(crate) const fn after(mut self, what: &'static str) -> Self {
+        if let Some(Unset::Value(shown)) = self.default {
+            self.default = Some(Unset::Inherited(what, shown));
+        }
         self
     }
 
@@ -233,6 +243,7 @@ impl Unset {
     pub fn text(self) -> String {
         match self {
             Self::Value(shown) => shown(),
+            Self::Inherited(what, shown) => format!("{what}, else {}", shown()),
             Self::Words(what) => what.to_owned(),
         }
     }

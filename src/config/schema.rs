@@ -5,7 +5,7 @@
 //! and marks: `later` for a keyword that this version does not support, `lenient` and `quiet` for how a missing value
 //! is handled. `default(VALUE)` is the value in force without the keyword: the reference pages show it, and a method
 //! named like the field returns the configured value or else this one; `resolve` uses that method. `otherwise("..")`
-//! describes a default that depends on other keywords or on the host. The effect of a change at a reload follows from
+//! describes a default that depends on other keywords or on the host; `default(VALUE), after("..")` is both. The effect of a change at a reload follows from
 //! the difference of two models (`model::diff`).
 
 use super::codes;

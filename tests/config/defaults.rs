@@ -28,7 +28,7 @@ const OF_THE_HOST: &[&str] = &["use_symlink_paths", "set_supplementary_groups", 
 /// The declared default values, each with its keyword.
 fn told() -> Vec<(Term, String)> {
     let value = |term: Term| match term.default {
-        Some(Unset::Value(shown)) => Some((term, shown())),
+        Some(Unset::Value(shown) | Unset::Inherited(_, shown)) => Some((term, shown())),
         _ => None,
     };
     vocabulary().into_iter().filter_map(value).collect()

@@ -1,7 +1,5 @@
 //! The checks inside `real_server`.
 
-use core::time::Duration;
-
 use crate::config::context::Cx;
 use crate::config::schema::{Next, block};
 use crate::config::slot::{First, Many, One, Over, Subs};
@@ -11,7 +9,9 @@ use crate::config::value::check::{
     Stack, StatusCodes,
 };
 use crate::config::value::global::OptionalName;
-use crate::config::value::number::{Bool, Exact, Flag, Int, LONG_MAX, Seconds, TIMER_MAX, U32};
+use crate::config::value::number::{
+    Bool, Exact, Flag, Int, LONG_MAX, Seconds, TIMER_MAX, Time, U32,
+};
 use crate::config::value::script::{Account, Script};
 use crate::config::value::text::{Interface, ObjectName, Short, Text};
 use crate::config::words::Statement;
@@ -89,16 +89,36 @@ macro_rules! check {
     (
         [$($first:tt)*]
         $(#[doc = $doc:literal])+
-        pub struct $Check:ident = $name:literal ($retry:literal, $pause:tt) { $($own:tt)* }
+        pub struct $Check:ident = $name:literal ($retry:literal, delay_loop) { $($own:tt)* }
+    ) => {
+        check! {
+            [$($first)*] [otherwise("that of the real server, else delay_loop")]
+            $(#[doc = $doc])+ pub struct $Check = $name ($retry) { $($own)* }
+        }
+    };
+    (
+        [$($first:tt)*]
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal ($retry:literal, $pause:literal) { $($own:tt)* }
+    ) => {
+        check! {
+            [$($first)*] [default(Time::seconds($pause)), after("that of the real server")]
+            $(#[doc = $doc])+ pub struct $Check = $name ($retry) { $($own)* }
+        }
+    };
+    (
+        [$($first:tt)*] [$($pause:tt)*]
+        $(#[doc = $doc:literal])+
+        pub struct $Check:ident = $name:literal ($retry:literal) { $($own:tt)* }
     ) => {
         block! {
             $(#[doc = $doc])+
             pub struct $Check(()) = $name {
                 $($first)*
                 /// Number of retries before the server goes down.
-                retry: One<Int<0, U32>> = "retry", otherwise(concat!("that of the real server, else ", $retry));
+                retry: One<Int<0, U32>> = "retry", default(Int($retry)), after("that of the real server");
                 /// Seconds before a retry.
-                delay_before_retry: One<Pause> = "delay_before_retry", otherwise(concat!("that of the real server, else ", stringify!($pause)));
+                delay_before_retry: One<Pause> = "delay_before_retry", $($pause)*;
                 /// Maximum random delay of the first check in seconds, so that not all run at once.
                 warmup: One<Pause> = "warmup", otherwise("that of the real server, else delay_loop");
                 /// Seconds between checks.
@@ -110,16 +130,7 @@ macro_rules! check {
                 $($own)*
             }
         }
-
-        impl $Check {
-            /// Default of `retry`.
-            pub(crate) const RETRY: u32 = $retry;
-            /// Default of `delay_before_retry`; none: the interval of the check.
-            pub(crate) const PAUSE: Option<Duration> = check!(@pause $pause);
-        }
     };
-    (@pause delay_loop) => { None };
-    (@pause $seconds:literal) => { Some(Duration::from_secs($seconds)) };
 }
 
 /// Declares the block of a page: shared rows, then its own.
@@ -252,7 +263,7 @@ check! {
         /// The program and its arguments, in quotes if there are any.
         misc_path: One<Script> = "misc_path", quiet;
         /// Time limit of the program in seconds; 0 for `delay_loop`.
-        misc_timeout: One<Int<0, 4294>> = "misc_timeout", otherwise("delay_loop");
+        misc_timeout: One<Int<0, 4294>> = "misc_timeout", otherwise("delay_loop of the virtual server");
         /// An exit status of 2 to 255 is a success and sets the weight to the status minus 2.
         misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.

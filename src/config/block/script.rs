@@ -19,7 +19,7 @@ block! {
         /// Seconds between starts.
         interval: One<Pace> = "interval", default(Time::seconds(1));
         /// Seconds after which a run counts as failed and is killed. 0 means the interval.
-        timeout: One<Pace> = "timeout", otherwise("the interval");
+        timeout: One<Pace> = "timeout", otherwise("interval");
         /// What is added to the priority while the program succeeds (if positive) or fails (if negative). 0: FAULT while
         /// it fails. `reverse` inverts the result.
         weight: One<BlockWeight<253>> = "weight", default(BlockWeight { weight: 0, reverse: false });

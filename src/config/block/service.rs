@@ -135,7 +135,7 @@ block! {
         /// Seconds between checks.
         delay_loop: One<Period> = "delay_loop", otherwise("that of the virtual server");
         /// Send mail when its checks change.
-        smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else on");
+        smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert of global_defs, else on");
         /// Host name for HTTP checks.
         virtualhost: Over<Text> = "virtualhost", lenient;
         /// Name for SNMP.

@@ -61,6 +61,7 @@ struct Server {
 /// An instance was read.
 pub(crate) fn instance(block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) {
     router::instance(&block, cx);
+    address::own(&block, cx);
     kept.any = true;
     kept.lines.extend(address::held(&block));
     kept.place.look(&block, cx);

@@ -1,6 +1,6 @@
 //! Lints of one node's virtual routers.
 
-use super::{Kept, address};
+use super::Kept;
 use crate::base::{Family, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
@@ -100,7 +100,6 @@ pub(super) fn instance(block: &VrrpInstance, cx: &mut Load<'_>) {
     open_unicast(block, cx);
     owner(block, cx);
     password(block, cx);
-    address::own(block, cx);
 }
 
 /// Without the other router's file: a preferred master that fails must at least fall below the default priority.

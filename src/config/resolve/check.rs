@@ -5,7 +5,6 @@ use core::time::Duration;
 
 use super::Load;
 use super::command::{Purpose, command};
-use super::service::Inherited;
 use super::track::Kind;
 use crate::base::{Family, IfName};
 use crate::config::block::checker::{
@@ -20,6 +19,26 @@ use crate::config::value::number::{Bool, Exact, Int};
 use crate::config::value::text::Text;
 use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
 use crate::model::{Checker, CheckerKind, Connection};
+
+/// Settings that servers and checks inherit from their service.
+pub(super) struct Inherited {
+    pub name: String,
+    pub delay_loop: Duration,
+    pub connect_timeout: Duration,
+    pub retry: Option<u32>,
+    pub delay_before_retry: Option<Duration>,
+    pub warmup: Option<Duration>,
+    pub alpha: bool,
+    pub log_all: bool,
+    pub inhibit: bool,
+    pub weight: u32,
+    pub smtp_alert: bool,
+    pub virtualhost: Option<Box<str>>,
+    pub family: Family,
+    pub key_port: u16,
+    pub is_mark: bool,
+    pub is_group: bool,
+}
 
 /// A server whose checks are resolved.
 pub(super) struct Server<'a> {
@@ -214,8 +233,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Tcp(connection),
             &pace!(block),
-            TcpCheck::RETRY,
-            TcpCheck::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -224,8 +243,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Ping(connection),
             &pace!(block),
-            PingCheck::RETRY,
-            PingCheck::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -249,8 +268,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Udp(Box::new(check)),
             &pace!(block),
-            UdpCheck::RETRY,
-            UdpCheck::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -261,8 +280,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace!(block),
-            SmtpCheck::RETRY,
-            SmtpCheck::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -284,8 +303,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace,
-            SmtpHost::RETRY,
-            SmtpHost::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -299,8 +318,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Dns(Box::new(check)),
             &pace!(block),
-            DnsCheck::RETRY,
-            DnsCheck::PAUSE,
+            block.retry().u32(),
+            None,
         ))
     }
 
@@ -335,8 +354,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
-            HttpGet::RETRY,
-            HttpGet::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -365,8 +384,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
-            SslGet::RETRY,
-            SslGet::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 
@@ -398,8 +417,8 @@ impl Server<'_> {
         Some(self.paced(
             CheckerKind::Misc(Box::new(check)),
             &pace!(block),
-            MiscCheck::RETRY,
-            MiscCheck::PAUSE,
+            block.retry().u32(),
+            Some(block.delay_before_retry().duration()),
         ))
     }
 

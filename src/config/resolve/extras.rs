@@ -5,8 +5,8 @@ use core::time::Duration;
 use indexmap::IndexSet;
 
 use super::Load;
-use super::instance::{ignored, wrong_family};
 use super::route::{routes, rules};
+use super::settled::{Settled, ignored, source_is_set, wrong_family};
 use super::track::{Kind, tracked};
 use super::vmac::Links;
 use crate::base::{Family, Secret};
@@ -15,19 +15,7 @@ use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::value::router::{AntiReplay, HmacModeWord};
 use crate::model::extras::{GarpExtra, Hmac, HmacKey, HmacMode, InstanceExtras, Unicast};
-use crate::model::vrrp::{Preempt, Priority, Version, Vrid};
-
-/// The settings of the instance that are already resolved.
-#[derive(Clone, Copy)]
-pub(super) struct Settled {
-    pub family: Family,
-    pub version: Version,
-    pub vrid: Vrid,
-    pub priority: Priority,
-    pub strict: bool,
-    pub preempt: Preempt,
-    pub multicast: bool,
-}
+use crate::model::vrrp::{Preempt, Version};
 
 /// Adverts to single routers; none for multicast.
 pub(super) fn unicast(block: &VrrpInstance, family: Family, cx: &mut Load<'_>) -> Option<Unicast> {
@@ -251,10 +239,6 @@ pub(super) fn trackers(block: &VrrpInstance, cx: &mut Load<'_>) {
     tracked(Kind::File, &block.track_file.items, name, cx);
     tracked(Kind::Process, &block.track_process.items, name, cx);
     tracked(Kind::Bfd, &block.track_bfd.items, name, cx);
-}
-
-pub(super) fn source_is_set(block: &VrrpInstance) -> bool {
-    block.mcast_src_ip.is_set() || block.unicast_src_ip.is_set()
 }
 
 /// `track_group` is for static items.

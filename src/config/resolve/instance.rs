@@ -3,7 +3,6 @@
 mod advert;
 mod owner;
 
-use core::net::IpAddr;
 use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
@@ -13,8 +12,8 @@ use self::owner::{owned, owner_without_weights};
 use super::Load;
 use super::address::addresses;
 use super::announce::{garp, notify};
-use super::extras::{self, Settled};
-use super::{tracker, vmac};
+use super::settled::{Settled, follow, ignored, wrong_family};
+use super::{extras, tracker, vmac};
 use crate::base::{Family, IfName, Name};
 use crate::config::block::vrrp::{AuthType, StateWord, VrrpInstance};
 use crate::config::codes;
@@ -24,7 +23,7 @@ use crate::config::value::entry::AddressEntry;
 use crate::config::value::number::Bool;
 use crate::model::extras::UnicastPeer;
 use crate::model::vrrp::{Authentication, InitialState, Preempt, Priority, Version, Vrid};
-use crate::model::{Address, Instance, TrackedInterface, Weight};
+use crate::model::{Address, Instance, TrackedInterface};
 
 /// Facts about an instance that are needed at the end of the text.
 #[derive(Debug)]
@@ -100,12 +99,6 @@ fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
             .at(block.span)
             .after(block.end),
     );
-}
-
-/// Reports that a setting is ignored.
-pub(super) fn ignored(block: &VrrpInstance, what: &str, at: Span, cx: &mut Load<'_>) {
-    let message = format!("({}) {what}, ignored", block.header.0);
-    cx.report(Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at));
 }
 
 /// Why this version does not support an instance, and the place of the setting.
@@ -398,21 +391,6 @@ fn family(block: &VrrpInstance, cx: &mut Load<'_>) -> (Family, Option<Span>) {
     (family, at)
 }
 
-/// Reports an address whose family differs from that of the instance.
-pub(super) fn wrong_family(
-    block: &VrrpInstance,
-    what: &str,
-    address: &IpAddr,
-    family: Family,
-    at: Span,
-    cx: &mut Load<'_>,
-) {
-    let name = &block.header.0;
-    let message =
-        format!("({name}) {what} {address} is not an {family} address like the instance, ignored");
-    cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
-}
-
 fn preempt(
     block: &VrrpInstance,
     priority: Priority,
@@ -484,20 +462,6 @@ pub(super) fn follow_addresses<'a>(
     addresses: impl Iterator<Item = &'a Address>,
 ) {
     follow(tracked, own, addresses.filter(|a| !a.no_track).map(|a| &a.interface));
-}
-
-/// Without one of these interfaces the instance cannot take part.
-pub(super) fn follow<'a>(
-    tracked: &mut Vec<TrackedInterface>,
-    own: &IfName,
-    interfaces: impl Iterator<Item = &'a IfName>,
-) {
-    let mut seen: IndexSet<IfName> = tracked.iter().map(|t| t.interface.clone()).collect();
-    for interface in interfaces.filter(|name| *name != own) {
-        if seen.insert(interface.clone()) {
-            tracked.push(TrackedInterface { interface: interface.clone(), weight: Weight::FAULT });
-        }
-    }
 }
 
 /// Whether two instances of one id, family and interface would accept the same adverts.

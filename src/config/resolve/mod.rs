@@ -15,6 +15,7 @@ mod instance;
 mod route;
 mod script;
 mod service;
+mod settled;
 mod track;
 mod tracker;
 mod vmac;

@@ -4,12 +4,11 @@ mod group;
 mod unique;
 
 use core::net::IpAddr;
-use core::time::Duration;
 
 use indexmap::{IndexMap, IndexSet};
 
 use super::Load;
-use super::check::Server;
+use super::check::{Inherited, Server};
 use super::command::{Purpose, command};
 use crate::base::{Family, Name, Secret};
 use crate::config::block::service::{RealServer, Ssl, VirtualServer};
@@ -84,26 +83,6 @@ pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
         certificate: path(block.certificate.value()),
         key: path(block.key.value()),
     });
-}
-
-/// Settings that servers and checks inherit from their service.
-pub(super) struct Inherited {
-    pub name: String,
-    pub delay_loop: Duration,
-    pub connect_timeout: Duration,
-    pub retry: Option<u32>,
-    pub delay_before_retry: Option<Duration>,
-    pub warmup: Option<Duration>,
-    pub alpha: bool,
-    pub log_all: bool,
-    pub inhibit: bool,
-    pub weight: u32,
-    pub smtp_alert: bool,
-    pub virtualhost: Option<Box<str>>,
-    pub family: Family,
-    pub key_port: u16,
-    pub is_mark: bool,
-    pub is_group: bool,
 }
 
 fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {

@@ -341,7 +341,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
         for instance in &mut cx.draft.model.vrrp.instances {
             if members.contains(&instance.name) {
                 let interfaces = draft.interfaces.iter();
-                super::instance::follow(
+                super::settled::follow(
                     &mut instance.track_interfaces,
                     &instance.interface,
                     interfaces,

@@ -6,8 +6,7 @@ use core::time::Duration;
 use indexmap::{IndexMap, IndexSet};
 
 use super::Load;
-use super::extras::Settled;
-use super::instance::{ignored, wrong_family};
+use super::settled::{Settled, ignored, source_is_set, wrong_family};
 use crate::base::{Family, IfName, Mac, Prefix};
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
@@ -144,7 +143,7 @@ fn ipvlan(
         }
         address => address,
     };
-    if address.is_none() && family == Family::V4 && !super::extras::source_is_set(block) {
+    if address.is_none() && family == Family::V4 && !source_is_set(block) {
         let message = format!("({}) an IPv4 ipvlan needs an address", block.header.0);
         cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(at));
     }

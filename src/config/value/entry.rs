@@ -9,7 +9,7 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::value::address::{parse, prefix, report};
-use crate::config::value::number::integer;
+use crate::config::value::number::{any_base, integer};
 use crate::config::value::text::{decode, interface, report_length};
 use crate::config::words::Word;
 use crate::model::Lifetime;
@@ -282,7 +282,7 @@ pub(crate) fn number_or_name(
     cx: &mut Cx<'_>,
 ) -> Option<u32> {
     let text = word.text();
-    let number = super::route::any_base(&text)
+    let number = any_base(&text)
         .and_then(|n| u32::try_from(n).ok())
         .or_else(|| cx.number_of(table, &text))
         .filter(|n| *n <= max);

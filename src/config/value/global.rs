@@ -3,7 +3,7 @@
 use core::net::IpAddr;
 
 use super::entry::value;
-use super::number::integer;
+use super::number::{any_base, integer};
 use super::text::{decode, report_choice, report_length};
 use crate::base::{IfName, Name};
 use crate::config::codes;
@@ -81,7 +81,7 @@ impl Value for Umask {
         while let Some(word) = args.next() {
             text.push_str(&word.text());
         }
-        let number = super::route::any_base(&text).filter(|n| *n <= 0o777);
+        let number = any_base(&text).filter(|n| *n <= 0o777);
         let mask = match number {
             Some(number) => u16::try_from(number).ok(),
             None => text.split('|').try_fold(0, |mask, name| Some(mask | bit(name)?)),

@@ -323,6 +323,17 @@ pub(crate) struct Decimal {
     pub excess: bool,
 }
 
+/// A number in any base of C.
+pub(crate) fn any_base(text: &str) -> Option<u64> {
+    if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        u64::from_str_radix(hex, 16).ok()
+    } else if text.len() > 1 && text.starts_with('0') {
+        u64::from_str_radix(text, 8).ok()
+    } else {
+        text.parse().ok()
+    }
+}
+
 /// Reads digits with an optional decimal point. None if there is anything else.
 pub(crate) fn decimal(bytes: &[u8], kept: u32) -> Option<Decimal> {
     let blanks = bytes.iter().take_while(|&&b| crate::config::text::is_blank(b)).count();

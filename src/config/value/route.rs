@@ -482,14 +482,3 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
     }
     Some(RouteEntry { route, track_group })
 }
-
-/// A number in any base of C.
-pub(super) fn any_base(text: &str) -> Option<u64> {
-    if let Some(hex) = text.strip_prefix("0x").or(text.strip_prefix("0X")) {
-        u64::from_str_radix(hex, 16).ok()
-    } else if text.len() > 1 && text.starts_with('0') {
-        u64::from_str_radix(text, 8).ok()
-    } else {
-        text.parse().ok()
-    }
-}

@@ -1,8 +1,8 @@
 //! Lines of `virtual_rules` and `static_rules`, in the words of `ip rule`.
 
 use super::entry::number_or_name;
-use super::number::integer;
-use super::route::{any_base, realms, small};
+use super::number::{any_base, integer};
+use super::route::{realms, small};
 use super::text::{decode, interface};
 use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::codes;

@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::super::Load;
-use super::{ignored, wrong_family};
+use super::super::settled::{ignored, wrong_family};
 use crate::base::{Family, Secret};
 use crate::config::block::vrrp::{AuthType, VrrpInstance};
 use crate::config::codes;

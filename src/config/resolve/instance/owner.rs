@@ -1,7 +1,7 @@
 //! Priority 255: the owner of the virtual addresses.
 
 use super::super::Load;
-use super::ignored;
+use super::super::settled::ignored;
 use crate::config::block::vrrp::VrrpInstance;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;

@@ -3,8 +3,8 @@
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::super::entry::value;
-use super::super::number::integer;
-use super::{Draft, any_base, device, gateway, need, realms, small};
+use super::super::number::{any_base, integer};
+use super::{Draft, device, gateway, need, realms, small};
 use crate::base::Family;
 use crate::config::codes;
 use crate::config::context::Cx;
