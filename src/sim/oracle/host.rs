@@ -326,6 +326,10 @@ impl World {
         let mut wanted: BTreeSet<(IfIndex, Prefix)> = BTreeSet::new();
         let mut virtual_ones: BTreeSet<Prefix> = BTreeSet::new();
         for instance in &node.config.instances {
+            // Whether they are gone already depends on what is left to do.
+            if self.is_leaving(id, instance) {
+                continue;
+            }
             let sending = self.is_sending(id, instance);
             for address in all(instance) {
                 virtual_ones.insert(address.prefix);

@@ -391,6 +391,14 @@ impl World {
             .is_some_and(wire::Router::is_sending)
     }
 
+    /// Whether an instance said farewell, or heard a better master, and its host has not finished what follows.
+    fn is_leaving(&self, id: NodeId, instance: &Instance) -> bool {
+        self.node(id)
+            .and_then(|node| wire_of(node, instance))
+            .and_then(|wire| self.oracle.routers.get(&(id, wire)))
+            .is_some_and(wire::Router::is_leaving)
+    }
+
     fn within(&self, map: &BTreeMap<NodeId, Instant>, id: NodeId, time: Duration) -> bool {
         map.get(&id).is_some_and(|at| self.now().since(*at) < time)
     }

@@ -74,6 +74,10 @@ impl Router {
         self.sending.is_some()
     }
 
+    pub const fn is_leaving(&self) -> bool {
+        self.sending.is_some() && self.leaving
+    }
+
     /// Some adverts could not be sent.
     pub fn forgive(&mut self, now: Instant) {
         if let Some(sending) = &mut self.sending {
