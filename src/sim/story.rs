@@ -339,7 +339,7 @@ impl World {
     pub fn flush_filters(&mut self, id: NodeId) {
         self.note(id, "somebody flushes the packet filters");
         self.disturb();
-        self.oracle.flushed.insert(id, self.now());
+        self.oracle.unordered.insert(id, self.now());
         if let Some(node) = self.nodes.get_mut(id.0) {
             node.kernel.filters.flush();
         }

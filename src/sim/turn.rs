@@ -168,6 +168,10 @@ impl World {
             }
             What::Reload { config, .. } => {
                 let old = core::mem::replace(&mut node.config, Arc::clone(&config));
+                // Operations that the previous configuration called for are under way.
+                if node.in_flight > 0 {
+                    self.oracle.unordered.insert(id, self.now);
+                }
                 if node.engine.is_some() {
                     self.begin_reload(id, &old, &config);
                     self.handle(id, Event::Reload(config));

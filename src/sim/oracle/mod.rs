@@ -97,8 +97,9 @@ pub struct Oracle {
     /// Packets seen since the counters of a host were read.
     ledgers: BTreeMap<NodeId, count::Ledger>,
     scripts: BTreeMap<(NodeId, Name), script::Track>,
-    /// When another program flushed packet filters.
-    pub(super) flushed: BTreeMap<NodeId, Instant>,
+    /// When another program flushed packet filters, or a reload came while objects were added or removed: their order is
+    /// not judged for a moment.
+    pub(super) unordered: BTreeMap<NodeId, Instant>,
     /// Addresses that another program removed.
     tugs: BTreeMap<(NodeId, IfIndex, Prefix), host::Tugs>,
     /// Routers that were master when their process was replaced.

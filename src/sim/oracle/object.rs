@@ -19,7 +19,7 @@ use crate::sim::world::{Node, NodeId};
 /// How long the order of objects may differ after a refused operation.
 const REFUSED: Duration = Duration::from_secs(12);
 
-/// The same after another program has flushed them.
+/// The same after another program has flushed them, or a reload came in between.
 const FLUSHED: Duration = Duration::from_secs(1);
 
 fn rules(instance: &Instance) -> &[Rule] {
@@ -177,7 +177,7 @@ impl World {
         found: &mut Vec<String>,
     ) {
         let refused = self.oracle.refused.is_some_and(|at| self.now().since(at) < REFUSED)
-            || self.within(&self.oracle.flushed, id, FLUSHED);
+            || self.within(&self.oracle.unordered, id, FLUSHED);
         let Some(node) = self.node(id).filter(|node| node.events == 0 && !refused) else { return };
         let closed = |address: IpAddr| {
             let mut all = node.config.instances.iter();
