@@ -112,12 +112,14 @@ impl World {
         for instance in &node.config.instances {
             let left =
                 || node.leftovers.iter().any(|(_, p)| addresses(instance).any(|a| a == p.address));
-            if self.is_sending(id, instance) {
+            let leaving = self.is_leaving(id, instance);
+            if !leaving && self.is_sending(id, instance) {
                 wanted.extend(rules(instance));
                 led.extend(paths(routes(instance)));
                 closed.extend(addresses(instance).filter(|_| is_closed(instance)));
-            } else if left() {
-                // It may keep everything found at its start until it knows its state.
+            } else if leaving || left() {
+                // It may keep everything found at its start until it knows its state. Of one that leaves some may
+                // still be there.
                 free.extend(rules(instance));
                 unsure_routes.extend(paths(routes(instance)));
                 unsure.extend(addresses(instance));
