@@ -11,6 +11,7 @@ use crate::{cases, check};
 
 cases![Systemd:
     the_unit_starts_reloads_and_stops,
+    a_start_that_fails_says_why_in_the_journal_and_the_status,
     the_journal_keeps_the_instance_and_its_state,
     a_unit_whose_process_dies_is_started_again,
     what_scripts_mount_is_there_for_the_host,
@@ -145,6 +146,29 @@ fn life(lab: &Lab, unit: &Installed) -> Res {
     check!(!host.has(LAN, "10.0.0.100/24")?, "{}", host.addresses(LAN)?);
     check!(unit.show("Result")? == "success", "{}", unit.show("Result")?);
     check!(unit.show("ActiveState")? == "inactive", "{}", unit.show("ActiveState")?);
+    Ok(())
+}
+
+fn a_start_that_fails_says_why_in_the_journal_and_the_status(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its messages differ")?;
+    let unit = Installed::new(lab)?;
+    let text = FAILOVER[0].replace("virtual_router_id", "virtual_ruter_id");
+    unit.host.write(CONF, &text, 0o644)?;
+    check!(!unit.systemctl("start")?, "it starts with nothing usable");
+    // The cause, and what follows from it.
+    unit.journal(lab, "virtual_ruter_id")?;
+    unit.journal(lab, "nothing of the configuration can be used")?;
+    let state = || Ok((unit.show("ActiveState")? == "failed").then_some(()));
+    lab.timeline().poll(LIMIT, "the unit has failed", state)?;
+    check!(unit.show("ExecMainStatus")? == "2", "{}", unit.show("ExecMainStatus")?);
+    let status = unit.show("StatusText")?;
+    check!(status.contains("nothing of the configuration can be used"), "{status:?}");
+
+    lab.note("with a file that can be used it starts");
+    unit.host.write(CONF, FAILOVER[0], 0o644)?;
+    check!(unit.systemctl("start")?, "the unit does not start");
+    lab.always().address(&unit.host, VIP, true)?;
+    check!(unit.systemctl("stop")?, "the unit does not stop");
     Ok(())
 }
 
