@@ -474,7 +474,7 @@ impl World {
                         sending.excused |= instance.higher_prio_send_advert;
                     }
                     self.oracle.step.better = true;
-                    self.oracle.step.yields = Some(wire.clone());
+                    self.oracle.step.yields.insert(wire.clone());
                 } else if Some((heard, sender)) < ranks {
                     if let Some(sending) = &mut router.sending {
                         sending.excused = true;
@@ -522,7 +522,7 @@ impl World {
                     sending.excused |= instance.higher_prio_send_advert;
                 }
                 self.oracle.step.better = true;
-                self.oracle.step.yields = Some(wire.clone());
+                self.oracle.step.yields.insert(wire.clone());
             }
             _ => {}
         }

@@ -25,8 +25,8 @@ pub(super) struct Step {
     pub better: bool,
     /// An advert was delivered to a host that has not been told of a change: it may have any effect.
     pub vague: bool,
-    /// A master must leave this wire.
-    pub yields: Option<Wire>,
+    /// Masters must leave these wires.
+    pub yields: BTreeSet<Wire>,
     /// A master must answer here.
     pub answers: Option<Wire>,
     /// A packet that must be refused was delivered: it may have no effect.
@@ -46,7 +46,7 @@ impl Step {
         }
         self.better |= other.better;
         self.vague |= other.vague;
-        self.yields = self.yields.take().or(other.yields);
+        self.yields.extend(other.yields);
         self.answers = self.answers.take().or(other.answers);
         self.refused |= other.refused;
         self.ran |= other.ran;

@@ -339,7 +339,7 @@ impl World {
         // Whether the last advert of a router is a farewell.
         let farewell =
             |wire: &Wire| step.sent.iter().rev().find(|(w, _)| w == wire).map(|(_, z)| *z);
-        let yields = self.fellows(id, step.yields.as_ref());
+        let yields = self.fellows(id, &step.yields);
         let mut found = Vec::new();
         let busy = node.events > 0;
         let open = busy || self.oracle.unfinished.contains(&id);
@@ -373,11 +373,11 @@ impl World {
                 }
                 continue;
             }
-            if step.yields.as_ref() == Some(wire) && master {
+            if step.yields.contains(wire) && master {
                 found.push(format!("VRID {} stays master beside a better one", wire.2));
             }
             let last = states.iter().any(|(w, i, ..)| w == wire && i.higher_prio_send_advert);
-            if step.yields.as_ref() == Some(wire) && last && !sent(wire, false) {
+            if step.yields.contains(wire) && last && !sent(wire, false) {
                 found.push(format!("VRID {} does not send one more advert", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && !sent(wire, false) {
@@ -507,12 +507,13 @@ impl World {
         }
     }
 
-    /// The wires of the router on a wire and of the other members of its group.
-    fn fellows(&self, id: NodeId, wire: Option<&Wire>) -> BTreeSet<Wire> {
-        let Some((node, wire)) = self.node(id).zip(wire) else { return BTreeSet::new() };
-        let Some(instance) = instance_on(node, &node.config, wire) else { return BTreeSet::new() };
-        let group = self.group_of(id, &instance.name);
-        let members = routers_of(node, &node.config).filter(|(_, i)| group.contains(&i.name));
-        members.map(|(wire, _)| wire).collect()
+    /// The wires of the routers on these and of the other members of their groups.
+    fn fellows(&self, id: NodeId, wires: &BTreeSet<Wire>) -> BTreeSet<Wire> {
+        let Some(node) = self.node(id) else { return BTreeSet::new() };
+        let instances = wires.iter().filter_map(|wire| instance_on(node, &node.config, wire));
+        let groups: Vec<_> = instances.map(|i| self.group_of(id, &i.name)).collect();
+        let is_fellow = |i: &Instance| groups.iter().any(|group| group.contains(&i.name));
+        let members = routers_of(node, &node.config).filter(|(_, i)| is_fellow(i));
+        members.map(|(wire, _)| wire).chain(wires.iter().cloned()).collect()
     }
 }
