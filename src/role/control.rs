@@ -22,6 +22,9 @@ pub(super) const LONGEST_PART: usize = 512 << 20;
 /// a service manager kills the others at once with SIGKILL: then everything is still in place for the next daemon.
 pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 
+/// A signal that asks for the end counts after this time: by then the channel of a killed supervisor is closed.
+const CLOSES: Duration = Duration::from_millis(50);
+
 /// What a role should do next.
 #[derive(Debug)]
 pub enum Order {
@@ -131,6 +134,8 @@ pub struct Control {
     orphan: Option<Instant>,
     /// The parent-death signal of the supervisor has arrived.
     signalled: bool,
+    /// When a signal that asks for the end counts.
+    signal_due: Option<Instant>,
     /// What came with the setup.
     fd: Option<OwnedFd>,
     /// The file that the role writes.
@@ -157,6 +162,7 @@ impl Control {
             told: false,
             orphan: None,
             signalled: false,
+            signal_due: None,
             fd: start.fd,
             file: start.file,
         })
@@ -193,7 +199,7 @@ impl Control {
         let _ = self.supervisor.post(message, Vec::new());
     }
 
-    /// Requests an [`Order::Tick`] within [`TICK`], so that work that comes up until then is done in one go.
+    /// Requests a tick within [`TICK`], so that work that comes up until then is done in one go.
     pub fn tick_soon(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + TICK);
     }
@@ -254,6 +260,7 @@ impl Control {
                                 ORPHAN.as_secs()
                             );
                         }
+                        self.signalled |= self.signal_due.take().is_some();
                         self.orphan = Some(Instant::now() + ORPHAN);
                     }
                 },
@@ -265,10 +272,20 @@ impl Control {
                     }
                 }
                 _ = self.terminate.recv() => {
-                    // The first one after the end of the supervisor only means that end.
-                    let news = self.orphan.is_none() || core::mem::replace(&mut self.signalled, true);
-                    self.told |= news && self.orphan.is_some();
-                    if news && let Some(order) = self.stop() {
+                    if self.orphan.is_none() {
+                        // The end of the supervisor's main thread sends one, possibly before its channel is closed.
+                        self.signal_due.get_or_insert_with(|| Instant::now() + CLOSES);
+                    } else if core::mem::replace(&mut self.signalled, true) {
+                        // The first one after the end of the supervisor only means that end.
+                        self.told = true;
+                        if let Some(order) = self.stop() {
+                            return order;
+                        }
+                    }
+                }
+                () = at(self.signal_due) => {
+                    self.signal_due = None;
+                    if let Some(order) = self.stop() {
                         return order;
                     }
                 }
