@@ -23,7 +23,7 @@ pub(super) const LONGEST_PART: usize = 512 << 20;
 pub(super) const ORPHAN: Duration = Duration::from_secs(2);
 
 /// A signal that asks for the end counts after this time: by then the channel of a killed supervisor is closed.
-const CLOSES: Duration = Duration::from_millis(50);
+const CLOSES: Duration = Duration::from_millis(500);
 
 /// What a role should do next.
 #[derive(Debug)]
