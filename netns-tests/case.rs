@@ -178,7 +178,8 @@ fn once(case: Case) -> Res {
         Ok(other) => return other,
         Err(payload) => panicked(payload.as_ref(), &noted),
     };
-    Err(Stop::Fail(format!("{text}\n\n{}{}\n", lab.report(), lab.state())))
+    // The reason again at the end: what keeps only the last lines of a log keeps it.
+    Err(Stop::Fail(format!("{text}\n\n{}{}\n\n{text}\n", lab.report(), lab.state())))
 }
 
 fn panicked(payload: &(dyn Any + Send), noted: &str) -> String {

@@ -9,7 +9,7 @@ use crate::lab::daemon::{CONF, Daemon};
 use crate::lab::inject::{Forged, Forged6, Injector, ethernet};
 use crate::lab::node::Node;
 use crate::lab::timeline::Wall;
-use crate::lab::{After, LIMIT, Lab, Res, Stop, late};
+use crate::lab::{After, Lab, Res, Stop, late};
 use crate::scenario::{FAILOVER, LAN, Pair, each_second, steady};
 use crate::{cases, check};
 
@@ -370,9 +370,7 @@ fn flooded(lab: &mut Lab, addresses: u8, global: &str) -> Res {
         all.filter(|(_, advert)| advert.vrid() == 42).map(|(at, _)| at).collect()
     };
     // The recorder has to process the flood, too.
-    lab.timeline().poll(LIMIT, "all of the flood is recorded", || {
-        Ok(of_other(&later).last().is_some_and(|at| *at > end).then_some(()))
-    })?;
+    later.advert_after(&node, end, |advert| advert.vrid() == 42)?;
     let times: Vec<Wall> = of_other(&later).into_iter().filter(|at| *at <= end).collect();
     check!(times.len() >= 2, "{} adverts of VRRP2", times.len());
     for two in times.windows(2) {

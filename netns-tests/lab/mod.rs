@@ -249,6 +249,20 @@ impl After<'_> {
         })
     }
 
+    /// Waits for an advert of the node that was on the wire after this time, however much the recorder has to read
+    /// before.
+    pub fn advert_after(
+        &self,
+        node: &Node,
+        time: Wall,
+        mut choose: impl FnMut(&Advert) -> bool,
+    ) -> Res<(Wall, Advert)> {
+        self.wait(&format!("advert of {} after the time", node.name), |event| {
+            let advert = (event.at > time).then(|| sent(event, node))?;
+            advert.filter(&mut choose).map(|advert| (event.at, advert))
+        })
+    }
+
     /// Waits until the node has sent this many adverts.
     pub fn some_adverts(&self, node: &Node, count: usize) -> Res<Vec<(Wall, Advert)>> {
         let what = format!("{count} adverts of {}", node.name);

@@ -126,14 +126,17 @@ impl Timeline {
         count: usize,
         mut pick: impl FnMut(&Event) -> Option<T>,
     ) -> Res<Vec<T>> {
+        let (mut next, mut found) = (0, Vec::new());
         self.until(limit, what, |events| {
-            let found: Vec<T> = mark.later(events, 0).filter_map(&mut pick).collect();
-            (found.len() >= count).then_some(found)
+            found.extend(mark.later(events, next).filter_map(&mut pick));
+            next = events.len();
+            (found.len() >= count).then(|| core::mem::take(&mut found))
         })
     }
 
-    /// Calls `probe` now, after each new event and at least every 50 ms, until it returns something: for state without
-    /// kernel events, such as the IPVS table.
+    /// Calls `probe` now, after new events and at least every 50 ms, until it returns something: for state without kernel
+    /// events, such as the IPVS table. It gets half of the time at most: one that reads this list keeps its writers
+    /// waiting.
     pub fn poll<T>(
         &self,
         limit: Duration,
@@ -142,16 +145,28 @@ impl Timeline {
     ) -> Res<T> {
         let patience = Patience::new(limit);
         loop {
+            let begin = Instant::now();
             if let Some(found) = probe()? {
                 return Ok(found);
             }
+            let end = Instant::now();
             let left = patience.left();
             if left.is_zero() {
                 return Err(patience.over(what));
             }
-            let guard = self.lock();
             let tick = left.min(Duration::from_millis(50));
-            drop(self.grew.wait_timeout(guard, tick).unwrap_or_else(PoisonError::into_inner));
+            let pause = (end - begin).min(tick);
+            let mut events = self.lock();
+            let known = events.len();
+            loop {
+                let waited = end.elapsed();
+                if waited >= tick || (waited >= pause && events.len() > known) {
+                    break;
+                }
+                let rest = if waited < pause { pause } else { tick } - waited;
+                events =
+                    self.grew.wait_timeout(events, rest).unwrap_or_else(PoisonError::into_inner).0;
+            }
         }
     }
 
