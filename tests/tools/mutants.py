@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Mutation testing by a random sample: which changes to the code does no test detect?
 
-    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--only N,N..] [--path PREFIX]... [--core | --chaos] [--list]
+    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--only N,N..] [--path PREFIX]... [--core | --chaos] [--seeds N]
+                           [--list]
 
 Draws COUNT of the mutants that `cargo mutants --list` lists (.cargo/mutants.toml selects the files), by the seed, and tries
 each in a copy of the last commit. Building takes most of the time, so all of them are built together: a changed function
@@ -17,7 +18,8 @@ The quickest tests come first:
     all      all other unit and integration tests
 
 Prints a line for each mutant, then the totals, and the missed mutants with their change. --core leaves out the last two
-stages. With --chaos, only the simulator's chaos test is tried.
+stages. With --chaos, only the simulator's chaos test is tried. The chaos plays the seeds from 0 on, 200 or as --seeds says,
+and stops at the first finding.
 
 A mutant that does not compile is unviable and does not count. One whose tests use far more processor time than without a
 change, or neither end nor use any, is caught ("no end"); one that is only slow, because the machine is busy, is not: it is
@@ -53,8 +55,12 @@ CORE = ["--no-default-features", "--lib"]
 ENGINES = ["--no-default-features", "--test", "engines"]
 FULL = ["--lib", "--bins", "--test", "main"]
 CHAOS = "chaos_breaks_nothing"
+# What a failed test prints, and the chaos of a seed with findings.
+FAILURE = re.compile(r" \.\.\. FAILED\n|\bseed (\d+): \[")
 # Tests that the stages before have run.
 DONE = "(binary_id(evervip) & test(/^(vrrp|check|plan|track|sim|bfd|wire|base|model|status)::/)) | test(/^check::/)"
+# Tests about the text of the source, which is not that of the project here.
+TEXT = "test(/^arch::/) | test(/^config::layers::/)"
 # Tests of the OS part that are likely to detect a mutant.
 NEAR = "test(/^(drive|kernel|role)::/) | test(reload) | test(status)"
 # Processor time that tests may take with a mutant, in seconds, in addition to a multiple of their own.
@@ -114,8 +120,8 @@ def run(command, limit=None, mutant=0):
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                # One failure is enough.
-                if " ... FAILED\n" in pathlib.Path(f"/proc/self/fd/{output.fileno()}").read_text(errors="replace"):
+                # One failure is enough, and one seed of the chaos.
+                if FAILURE.search(pathlib.Path(f"/proc/self/fd/{output.fileno()}").read_text(errors="replace")):
                     status = 101
                     break
                 now = time.monotonic()
@@ -220,6 +226,8 @@ class Whole(Stage):
 def failed_test(output):
     found = re.search(r"^\s*(?:FAIL|SIGABRT|TIMEOUT|SIGSEGV)\s+\[.*?\]\s+(?:\(.*?\)\s+)?(.*)$", output, re.M)
     found = found or re.search(r"^test (\S+) \.\.\. FAILED$", output, re.M)
+    if found is None and (seed := re.search(r"\bseed (\d+): \[", output)):
+        return f"{CHAOS}, seed {seed.group(1)}"
     return found.group(1).strip() if found else "failed"
 
 
@@ -386,10 +394,12 @@ def main():
     parser.add_argument("--path", action="append", default=[], help="only files whose path begins with this")
     parser.add_argument("--chaos", action="store_true", help="only the simulator's chaos")
     parser.add_argument("--core", action="store_true", help="only the core's tests: quick, and finds most holes")
+    parser.add_argument("--seeds", type=int, default=200, help="seeds that the chaos plays")
     parser.add_argument("--from", type=int, default=1, dest="first", help="begin with this one of those drawn")
     parser.add_argument("--only", default="", help="only these of those drawn, as in 3,17,40")
     parser.add_argument("--list", action="store_true", help="only print what is drawn")
     options = parser.parse_args()
+    ENVIRONMENT["EVERVIP_SEEDS"] = str(options.seeds)
     paths = options.path or (["src/vrrp/"] if options.chaos else [])
     everything = sorted(mutants(paths), key=lambda mutant: mutant["name"])
     count = min(options.count, len(everything))
@@ -406,9 +416,9 @@ def main():
     stages = {
         "core": Quick("core", CORE, "--skip", CHAOS),
         "engines": Quick("engines", ENGINES),
-        "chaos": Quick("chaos", CORE, CHAOS),
-        "near": Whole("near", FULL, f"({NEAR}) - ({DONE})"),
-        "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR})"),
+        "chaos": Quick("chaos", CORE, CHAOS, "--nocapture"),
+        "near": Whole("near", FULL, f"({NEAR}) - ({DONE}) - ({TEXT})"),
+        "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR}) - ({TEXT})"),
     }
     if not (options.core or options.chaos) and shutil.which("cargo-nextest") is None:
         sys.exit("cargo nextest is missing: cargo install cargo-nextest, or --core")
