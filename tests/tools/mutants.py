@@ -11,8 +11,9 @@ Those that this does not allow (a constant, a function that returns `impl Trait`
 
 The quickest tests come first:
 
-    core     the core's unit tests without chaos, built without the configuration language
+    core     the core's unit tests without the slow ones, built without the configuration language
     engines  tests/check without the OS part, for mutants outside of src/vrrp (first for those in src/check)
+    slow     the core's slow unit tests: jobs in slices and budgets
     chaos    the simulator's chaos, for mutants outside of src/check
     near     unit and integration tests of the OS part about the same subject
     all      all other unit and integration tests
@@ -51,8 +52,11 @@ ENVIRONMENT = dict(
     CARGO_TERM_COLOR="never",
     RUST_BACKTRACE="0",
 )
-CORE = ["--no-default-features", "--lib"]
+# Optimised: their tests take longer than the build.
+CORE = ["--config", "profile.dev.package.evervip.opt-level=1", "--no-default-features", "--lib"]
 ENGINES = ["--no-default-features", "--test", "engines"]
+# Tests of the core that take half of its time.
+SLOW = ["vrrp::tests::jobs", "vrrp::tests::budget"]
 FULL = ["--lib", "--bins", "--test", "main"]
 CHAOS = "chaos_breaks_nothing"
 # What a failed test prints, and the chaos of a seed with findings.
@@ -274,7 +278,7 @@ def copy_of_the_last_commit():
     with open(TREE / "Cargo.toml", "a") as manifest:
         manifest.write('\n[[test]]\nname = "engines"\npath = "tests/engines.rs"\n')
         # Of this package alone, so that dependencies that are already built can be copied.
-        manifest.write('\n[profile.dev.package.evervip]\ndebug = false\nopt-level = 1\n')
+        manifest.write('\n[profile.dev.package.evervip]\ndebug = false\n')
     (TREE / "tests" / "engines.rs").write_text("mod check;\n")
 
 
@@ -382,7 +386,7 @@ def stages_for(path, stages):
     if path.startswith("src/vrrp/"):
         names = [name for name in names if name != "engines"]
     if path.startswith("src/check/"):
-        names = [name for name in names if name != "chaos"]
+        names = [name for name in names if name not in ("slow", "chaos")]
         names.sort(key=lambda name: name != "engines")
     return [stages[name] for name in names]
 
@@ -414,15 +418,16 @@ def main():
         print("\n".join(f"{number:4} {mutant['name']}" for number, mutant in drawn))
         return 0
     stages = {
-        "core": Quick("core", CORE, "--skip", CHAOS),
+        "core": Quick("core", CORE, "--skip", CHAOS, *(word for name in SLOW for word in ("--skip", name))),
         "engines": Quick("engines", ENGINES),
+        "slow": Quick("slow", CORE, *SLOW),
         "chaos": Quick("chaos", CORE, CHAOS, "--nocapture"),
         "near": Whole("near", FULL, f"({NEAR}) - ({DONE}) - ({TEXT})"),
         "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR}) - ({TEXT})"),
     }
     if not (options.core or options.chaos) and shutil.which("cargo-nextest") is None:
         sys.exit("cargo nextest is missing: cargo install cargo-nextest, or --core")
-    kept = {"chaos"} if options.chaos else {"core", "engines", "chaos"} if options.core else set(stages)
+    kept = {"chaos"} if options.chaos else {"core", "engines", "slow", "chaos"} if options.core else set(stages)
     stages = {name: stage for name, stage in stages.items() if name in kept}
     copy_of_the_last_commit()
     together, unviable, alone, originals = weave(drawn)
