@@ -270,3 +270,19 @@ fn parts_of_a_summary_and_of_a_view_are_the_whole_and_the_last_one_says_so() {
         assert!(all.chain(shown.groups.iter().map(|g| &g.name)).eq(&view), "{view:?}");
     }
 }
+
+#[test]
+fn a_group_waits_until_the_health_of_every_member_is_known() {
+    let mut config = sample::nat(200);
+    config.instances.push(sample::instance("third", "enp0s8", 93, 200, &["10.0.2.3/24"]));
+    sample::track(&mut config.instances[1], "check", 0);
+    config.scripts.push(sample::script("check", 1, 1));
+    let mut host = Host::new(config);
+    host.pass(8 * SECOND);
+    assert_eq!(states(&host), [State::Init, State::Init, State::Master]);
+    assert_eq!(group_state(&host), State::Init);
+    host.end_run(RunEnd::Exit(0));
+    assert_eq!(group_state(&host), State::Backup);
+    host.pass(8 * SECOND);
+    assert_eq!(states(&host), [State::Master; 3]);
+}
