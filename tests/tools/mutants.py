@@ -353,6 +353,10 @@ def weave(drawn):
                     # Two bodies of a function that returns `impl Trait` are of two types; other errors are its own.
                     if is_body and "impl " not in together[found[0]]["function"]["return_type"]:
                         unviable.setdefault(found[0], f"error: {message['message']}")
+        # A constant needs a function that is no longer constant.
+        called = {name.split("::")[-1] for name in re.findall(r"non-const \w+ `([\w:<>]+)`", output)}
+        refused.update(number for number, mutant in together.items()
+                       if mutant["function"]["function_name"].split("::")[-1] in called)
         if not refused:
             sys.exit(f"{output}\nthe mutants cannot be built together")
         for number in refused:
