@@ -41,9 +41,28 @@ fn a_secondary_address_that_the_kernel_drops_with_its_primary_is_put_back() {
     assert_eq!(host.ops(), ["-10.9.0.1/24"]);
     host.look();
     // One of these two was requested.
+    host.obedient = false;
     host.event(removed("10.9.0.1/24", true));
     host.event(removed("10.9.0.2/24", true));
     assert_eq!(host.ops(), ["+10.9.0.2/24"]);
+    let shown = &host.engine.view(host.now).instances[0];
+    assert_eq!((shown.objects_wanted, shown.objects_present), (2, 1));
+    assert_eq!(shown.counters.objects_restored, 0);
+}
+
+#[test]
+fn a_removal_by_another_program_counts_as_one_though_ours_is_not_reported_yet() {
+    let mut host = Host::master();
+    host.hear(PEER, 250);
+    host.pass(8 * SECOND);
+    assert_eq!(
+        (host.state(), host.ops()),
+        (State::Master, vec!["-10.0.2.100/24".into(), "+10.0.2.100/24".into()])
+    );
+    host.look();
+    host.event(removed("10.0.2.100/24", false));
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    assert_eq!(host.counters().objects_restored, 1);
 }
 
 #[test]

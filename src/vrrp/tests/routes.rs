@@ -212,6 +212,16 @@ fn a_route_waits_for_its_source() {
 }
 
 #[test]
+fn a_source_that_is_no_address_of_ours_is_not_waited_for() {
+    let mut config = config(200);
+    routes(&mut config)[0].source = Some([10, 0, 7, 7].into());
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    let want = ["10.0.2.100/24", WITH_SOURCE, DEFAULT].map(|text| format!("+{text}"));
+    assert_eq!(host.ops(), want);
+}
+
+#[test]
 fn a_route_does_not_return_while_its_source_is_being_removed() {
     let mut config = config(200);
     let with_source = routes(&mut config).remove(0);
