@@ -57,7 +57,7 @@ CORE = ["--config", "profile.dev.package.evervip.opt-level=1", "--no-default-fea
 ENGINES = ["--no-default-features", "--test", "engines"]
 # Tests of the core that take half of its time.
 SLOW = ["vrrp::tests::jobs", "vrrp::tests::budget"]
-FULL = ["--lib", "--bins", "--test", "main"]
+FULL = ["--lib", "--bins", "--test", "main", "--test", "allocations"]
 CHAOS = "chaos_breaks_nothing"
 # What a failed test prints, and the chaos of a seed with findings.
 FAILURE = re.compile(r" \.\.\. FAILED\n|\bseed (\d+): \[")
