@@ -96,10 +96,8 @@ impl Engine {
     fn flapped(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
         for name in self.names_of(index) {
             let entries = self.objects.link_changed(&name);
-            self.settle(moment, &entries);
-            if self.is_up(&name) {
-                self.announce_again(moment, &entries);
-            }
+            self.then_settle(entries, self.is_up(&name));
         }
+        self.work(moment);
     }
 }
