@@ -22,8 +22,14 @@ pub(super) enum Consequence {
     Tracked { before: State, after: State, users: std::vec::IntoIter<(InstanceId, Weight)> },
     /// Instances and groups whose health or priority changed change their state.
     Act,
+    /// The objects on a changed interface are looked up: those that the kernel may have removed are in doubt.
+    Compare { name: IfName, again: bool },
+    /// These are in doubt from this position on; then they are compared with the kernel.
+    Doubt { entries: Vec<ObjectId>, next: usize, again: bool },
     /// These objects are compared with the kernel. `again`: masters announce their addresses among them.
     Settle { entries: Vec<ObjectId>, again: bool },
+    /// Masters announce those of their addresses that are among these objects.
+    Announce(std::vec::IntoIter<ObjectId>),
 }
 
 /// What an instance does about a change.
@@ -45,6 +51,8 @@ pub(super) enum What {
 
 /// Pieces of a job (see `job::EFFORT`) that one instance costs.
 const PIECE: usize = 1;
+/// Objects that are put in doubt for one such piece.
+const OBJECTS: usize = 4;
 
 impl Engine {
     /// Notes what follows for these instances.
@@ -64,6 +72,11 @@ impl Engine {
         if !entries.is_empty() {
             self.consequences.push_back(Consequence::Settle { entries, again });
         }
+    }
+
+    /// Notes that the objects on a changed interface are compared after the changes of state so far.
+    pub(super) fn then_compare(&mut self, name: IfName, again: bool) {
+        self.consequences.push_back(Consequence::Compare { name, again });
     }
 
     /// Notes a new state of a tracked object.
@@ -130,12 +143,45 @@ impl Engine {
                     }
                     self.consequences.pop_front();
                 }
+                Some(Consequence::Compare { name, again }) => {
+                    let entries = self.objects.link_changed(name);
+                    let (next, again) = (0, *again);
+                    self.consequences.pop_front();
+                    if !entries.is_empty() {
+                        let doubt = Consequence::Doubt { entries, next, again };
+                        self.consequences.push_front(doubt);
+                    }
+                }
+                Some(Consequence::Doubt { entries, next, again }) => {
+                    let some = entries.get(*next..).unwrap_or_default();
+                    let some = some.get(..OBJECTS).unwrap_or(some);
+                    *next += some.len();
+                    some.iter().for_each(|id| self.objects.doubt(*id));
+                    #[cfg(test)]
+                    {
+                        self.looks += some.len() as u64;
+                    }
+                    if *next >= entries.len() {
+                        let (entries, again) = (core::mem::take(entries), *again);
+                        self.consequences.pop_front();
+                        self.consequences.push_front(Consequence::Settle { entries, again });
+                    }
+                    self.spend(PIECE);
+                }
                 Some(Consequence::Settle { entries, again }) => {
                     let (entries, again) = (core::mem::take(entries), *again);
                     self.consequences.pop_front();
                     self.settle(moment, &entries);
                     if again {
-                        self.announce_again(moment, &entries);
+                        self.consequences.push_front(Consequence::Announce(entries.into_iter()));
+                    }
+                }
+                Some(Consequence::Announce(entries)) => {
+                    if let Some(entry) = entries.next() {
+                        self.spend(PIECE);
+                        self.announce_again(moment, entry);
+                    } else {
+                        self.consequences.pop_front();
                     }
                 }
             }

@@ -95,8 +95,8 @@ impl Engine {
     /// A link was down for less than the delay: what the kernel removed meanwhile is restored.
     fn flapped(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
         for name in self.names_of(index) {
-            let entries = self.objects.link_changed(&name);
-            self.then_settle(entries, self.is_up(&name));
+            let again = self.is_up(&name);
+            self.then_compare(name, again);
         }
         self.work(moment);
     }

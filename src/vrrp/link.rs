@@ -169,9 +169,8 @@ impl Engine {
         if before.is_some() && before != self.links.get(&index).cloned() {
             for name in self.names_of(index) {
                 self.interface_changed(&name);
-                let entries = self.objects.link_changed(&name);
                 let again = before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name);
-                self.then_settle(entries, again);
+                self.then_compare(name, again);
             }
         }
         self.work(moment);

@@ -307,17 +307,14 @@ impl Engine {
         self.work(moment);
     }
 
-    /// Announces addresses whose link has come up, for masters that do not depend on that link.
-    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
-        for entry in entries {
-            let claimants =
-                self.objects.entry(*entry).map(|e| e.claimants.clone()).unwrap_or_default();
-            for claimant in claimants {
-                if let Claimant::Instance(id) = claimant
-                    && self.instance(id).is_some_and(Instance::is_master)
-                {
-                    self.announce_confirmed(moment, id, *entry);
-                }
+    /// Announces an address whose link has come up, for masters that do not depend on that link.
+    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entry: ObjectId) {
+        let claimants = self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
+        for claimant in claimants {
+            if let Claimant::Instance(id) = claimant
+                && self.instance(id).is_some_and(Instance::is_master)
+            {
+                self.announce_confirmed(moment, id, entry);
             }
         }
     }
