@@ -60,7 +60,7 @@ pub(super) enum Flaw {
 }
 
 /// The part of a packet after the IP header, if it is VRRP, and its authentication header.
-fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
+pub(super) fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
     match source {
         Family::V6 => Some((0, None, octets)),
         Family::V4 => {
