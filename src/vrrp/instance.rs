@@ -14,7 +14,7 @@ use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
-use crate::model::vrrp::{Preempt, Version};
+use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
 use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
 use crate::track::{Reference, Standing};
@@ -241,6 +241,11 @@ impl Instance {
 
     pub const fn is_master(&self) -> bool {
         matches!(self.machine, Machine::Master { .. })
+    }
+
+    /// Whether it owns its addresses and does not wait for another master when it starts.
+    pub fn owns_and_starts(&self) -> bool {
+        self.config.priority == Priority::OWNER && self.config.state == InitialState::Master
     }
 
     /// Whether its addresses may be on their interfaces.

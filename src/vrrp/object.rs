@@ -1,13 +1,13 @@
 //! Which claimant wants which kernel objects, and what the answers mean for an instance. [`crate::plan::Table`] decides
 //! what is requested from the kernel, and when.
 
+use super::consequence::What;
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
 use super::{Action, Engine, HOLD_DOWN, LONGEST_HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
-use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
 use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
@@ -120,24 +120,22 @@ impl Engine {
         entries.retain(|entry| self.removed_by_others(moment, *entry));
         entries.extend(effect.settle.into_iter().filter(|entry| !altered.contains(entry)));
         self.settle(moment, &entries);
-        for id in &concerned {
-            self.refresh(*id);
-        }
-        self.reconsider_all(moment, concerned);
+        self.each(What::Refresh, concerned);
+        self.then_act();
         if let Some((link, prefix)) = change.sight.as_address() {
             if effect.foreign || self.has_owner(link) {
-                self.reconsider_sources(moment, self.on_link(link));
+                self.each(What::Source, self.on_link(link));
             }
-            self.reconsider_sources(moment, self.instances.with_source(prefix.address));
+            self.then_act();
+            self.each(What::Source, self.instances.with_source(prefix.address));
+            self.then_act();
         }
+        self.work(moment);
     }
 
     /// Whether a virtual address on this link may be the source of adverts, too.
     fn has_owner(&self, link: IfIndex) -> bool {
-        let owns = |id: &InstanceId| {
-            self.instance(*id).is_some_and(|i| i.config.priority == Priority::OWNER)
-        };
-        self.on_link(link).iter().any(owns)
+        self.names_of(link).iter().any(|name| self.instances.has_owner(name))
     }
 
     /// An object was removed. Returns whether to restore it now: not while another program removes it repeatedly.
@@ -306,25 +304,21 @@ impl Engine {
         self.settle(moment, &entries);
         for id in claimants {
             self.announce_state_if_settled(moment, id);
-            self.reconsider_all(moment, [id]);
+            self.reconsider_all(moment, vec![id]);
         }
-        for id in &users {
-            self.refresh(*id);
-        }
-        self.reconsider_all(moment, users);
+        self.each(What::Refresh, users);
+        self.then_act();
+        self.work(moment);
     }
 
-    /// Announces addresses whose link has come up, for masters that do not depend on that link.
-    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
-        for entry in entries {
-            let claimants =
-                self.objects.entry(*entry).map(|e| e.claimants.clone()).unwrap_or_default();
-            for claimant in claimants {
-                if let Claimant::Instance(id) = claimant
-                    && self.instance(id).is_some_and(Instance::is_master)
-                {
-                    self.announce_confirmed(moment, id, *entry);
-                }
+    /// Announces an address whose link has come up, for masters that do not depend on that link.
+    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entry: ObjectId) {
+        let claimants = self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
+        for claimant in claimants {
+            if let Claimant::Instance(id) = claimant
+                && self.instance(id).is_some_and(Instance::is_master)
+            {
+                self.announce_confirmed(moment, id, entry);
             }
         }
     }
