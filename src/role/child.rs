@@ -404,12 +404,16 @@ pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
+/// The parent-death signal of roles that go on for a while: none that anybody sends for another reason, so that it means
+/// the end of the supervisor and no request to stop.
+pub const ORPHANED: Signal = Signal::SIGPWR;
+
 /// The signal that the process of a role gets when the supervisor ends. Some have nothing to put in order and must not
 /// stay behind, even if they are stopped; the others undo their changes and run the last programs.
 pub const fn end_signal(role: RoleName) -> Signal {
     match role {
         RoleName::Config | RoleName::Api => Signal::SIGKILL,
-        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => Signal::SIGTERM,
+        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => ORPHANED,
     }
 }
 
