@@ -18,10 +18,18 @@ const SLEEP: Duration = Duration::from_millis(5);
 const WORTH: f64 = 1.0;
 
 struct Seen {
-    /// When a sleep should have ended, and when it did.
+    /// When a sleep should have ended, and when it did, in order of the latter.
     late: Vec<(Wall, Wall)>,
     /// When each thread woke last.
     woken: Vec<Wall>,
+}
+
+impl Seen {
+    /// The late ones that ended at this moment or after it. A run has many, and those who measure wait for this.
+    fn since(&self, from: Wall) -> &[(Wall, Wall)] {
+        let begin = self.late.partition_point(|(_, woken)| *woken < from);
+        self.late.get(begin..).unwrap_or_default()
+    }
 }
 
 static SEEN: Mutex<Seen> = Mutex::new(Seen { late: Vec::new(), woken: Vec::new() });
@@ -52,8 +60,8 @@ fn sleep_on(place: usize) {
     loop {
         let due = Wall(Wall::now().0 + length);
         thread::sleep(SLEEP);
-        let now = Wall::now();
         let mut seen = seen();
+        let now = Wall::now();
         if now.millis_since(due) > WORTH {
             seen.late.push((due, now));
         }
@@ -71,16 +79,15 @@ pub fn between(from: Wall, to: Wall) -> f64 {
     let asleep = |seen: &mut Seen| seen.woken.iter().any(|woken| *woken <= to);
     let (seen, _) =
         WOKEN.wait_timeout_while(seen(), LIMIT, asleep).unwrap_or_else(PoisonError::into_inner);
-    let meanwhile = seen.late.iter().filter(|(due, woken)| *due <= to && *woken >= from);
+    let meanwhile = seen.since(from).iter().filter(|(due, _)| *due <= to);
     meanwhile.map(|(due, woken)| woken.millis_since(*due)).fold(0.0, f64::max)
 }
 
 /// The total time that a runnable thread had to wait since then: the mean over the processors.
 pub fn since(from: Wall) -> Duration {
     let seen = seen();
-    let from_then = seen.late.partition_point(|(_, woken)| *woken < from);
-    let later = seen.late.get(from_then..).unwrap_or_default();
-    let total: f64 = later.iter().map(|(due, woken)| woken.millis_since((*due).max(from))).sum();
+    let later = seen.since(from).iter();
+    let total: f64 = later.map(|(due, woken)| woken.millis_since((*due).max(from))).sum();
     Duration::from_secs_f64(total.max(0.0) / 1e3 / seen.woken.len().max(1) as f64)
 }
 

@@ -87,6 +87,15 @@ impl Timeline {
         self.grew.notify_all();
     }
 
+    /// Notes what an observer has missed: how many it had no room for so far, and how many it knew of.
+    pub fn lost(&self, what: &str, known: &mut u32, now: u32) {
+        if now > *known {
+            let text = format!("the laboratory lost {} {what}", now - *known);
+            self.push(Wall::now(), &"test".into(), What::Note(text));
+            *known = now;
+        }
+    }
+
     pub fn mark(&self) -> Mark {
         let events = self.lock();
         Mark { place: events.len(), at: Wall::now() }
@@ -221,7 +230,7 @@ impl fmt::Display for What {
 }
 
 /// How long to wait: a limit for an idle machine, extended by the lateness of this one meanwhile.
-struct Patience {
+pub struct Patience {
     begin: Instant,
     from: Wall,
     limit: Duration,
@@ -231,11 +240,11 @@ impl Patience {
     /// A wait is never longer than this many times the limit.
     const MOST: u32 = 8;
 
-    fn new(limit: Duration) -> Self {
+    pub fn new(limit: Duration) -> Self {
         Self { begin: Instant::now(), from: Wall::now(), limit }
     }
 
-    fn left(&self) -> Duration {
+    pub fn left(&self) -> Duration {
         let most = self.limit.saturating_mul(Self::MOST);
         (self.limit + late::since(self.from)).min(most).saturating_sub(self.begin.elapsed())
     }
