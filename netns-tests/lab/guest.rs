@@ -21,7 +21,7 @@ pub const INSIDE: &str = "--inside-the-guest";
 
 /// How long a guest may take until its first result, and from each result to the next. Only one that hangs takes so
 /// long: each wait of its tests ends by itself, and its tests run a few at a time.
-const STRIDE: Duration = LIMIT.saturating_mul(20);
+const STRIDE: Duration = LIMIT.saturating_mul(10);
 /// The limit of its script in seconds, which ends a guest that nobody waits for.
 const LIFE: u32 = 86_400;
 

@@ -4,16 +4,19 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, Once, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use super::LIMIT;
+use super::node::{command, launch};
 use super::timeline::Wall;
 
 /// How long the threads sleep each time.
 const SLEEP: Duration = Duration::from_millis(5);
+/// How long an idle machine takes to start a process that does nothing, and to see its end.
+const START: Duration = Duration::from_millis(3);
 /// Smallest lateness that counts, in milliseconds.
 const WORTH: f64 = 1.0;
 
@@ -89,6 +92,18 @@ pub fn since(from: Wall) -> Duration {
     let later = seen.since(from).iter();
     let total: f64 = later.map(|(due, woken)| woken.millis_since((*due).max(from))).sum();
     Duration::from_secs_f64(total.max(0.0) / 1e3 / seen.woken.len().max(1) as f64)
+}
+
+/// How much longer than on an idle machine it takes now to start a process and to see its end: the middle one of three
+/// attempts. A bare timer says little about a machine whose processors are shared by many, or belong to a guest.
+pub fn slowness() -> f64 {
+    let mut times = [0.0; 3].map(|_: f64| {
+        let begun = Instant::now();
+        let _ = launch(&mut command(["true"])).and_then(|mut child| child.wait());
+        begun.elapsed().as_secs_f64()
+    });
+    times.sort_by(f64::total_cmp);
+    (times[1] / START.as_secs_f64()).max(1.0)
 }
 
 /// The upper bound, in milliseconds, for an event between the two moments.
