@@ -16,6 +16,7 @@ cases![Here:
     a_daemon_works_in_the_namespace_of_the_command_line,
     daemons_with_names_run_side_by_side,
     processes_are_treated_as_configured,
+    the_bfd_thread_is_treated_as_configured,
     a_thread_whose_timers_run_late_gets_priority,
 ];
 
@@ -290,6 +291,72 @@ fn processes_are_treated_as_configured(lab: &mut Lab) -> Res {
 fn passed(lab: &Lab, since: Wall, millis: f64) -> Res {
     lab.timeline()
         .poll(LIMIT, "time passes", || Ok((Wall::now().millis_since(since) > millis).then_some(())))
+}
+
+fn the_bfd_thread_is_treated_as_configured(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it has a process for BFD, and treats it once")?;
+    let node = machine(lab, "our")?;
+    let text = |globals: &str| {
+        format!(
+            "global_defs {{\n{globals}}}\nbfd_instance B {{\n neighbor_ip 10.0.0.3\n source_ip \
+             10.0.0.2\n}}\n"
+        ) + &instance("enp0s8", 7, "10.0.0.100/24", " track_bfd {\n  B weight -10\n }\n")
+    };
+    node.write(CONF, &text(""), 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    lab.always().log(&node, "Startup complete")?;
+    let vrrp = daemon.role(Role::Vrrp)?;
+    // Name, nice value, real-time priority and processors of the threads.
+    let threads = || -> Res<Vec<(String, i32, i32, String)>> {
+        let mut all = Vec::new();
+        for thread in std::fs::read_dir(format!("/proc/{vrrp}/task"))?.flatten() {
+            let read = |file: &str| std::fs::read_to_string(thread.path().join(file));
+            let (line, status) = (read("stat")?, read("status")?);
+            let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            let cpus = cpus.unwrap_or_default().trim().to_owned();
+            all.push((read("comm")?.trim().to_owned(), stat(&line, 19)?, stat(&line, 40)?, cpus));
+        }
+        Ok(all)
+    };
+    let of = |name: &str| -> Res<Option<(i32, i32, String)>> {
+        let found = threads()?.into_iter().find(|thread| thread.0 == name);
+        Ok(found.map(|(_, nice, priority, cpus)| (nice, priority, cpus)))
+    };
+    let becomes = |name: &str, wanted: (i32, i32, &str)| {
+        let wanted = (wanted.0, wanted.1, wanted.2.to_owned());
+        lab.timeline().poll(LIMIT, &format!("thread {name} with {wanted:?}"), || {
+            lab.note(format!("{:?}", threads()?));
+            Ok((of(name)?.as_ref() == Some(&wanted)).then_some(()))
+        })
+    };
+    let reload = |globals: &str| -> Res {
+        let mark = lab.mark();
+        node.write(CONF, &text(globals), 0o644)?;
+        daemon.signal(Signal::SIGHUP)?;
+        lab.after(mark).log(&node, "Reload complete").map(drop)
+    };
+    let (nice, priority, everywhere) = of("vrrp-rt")?.ok_or_else(|| fail("no thread vrrp-rt"))?;
+    becomes("bfd", (nice, priority, &everywhere))?;
+    reload(" bfd_process_name hears\n bfd_priority -3\n bfd_cpu_affinity 0\n bfd_no_swap\n")?;
+    becomes("hears", (-3, 0, "0"))?;
+    check!(treated(vrrp)?.locked, "its memory is not locked");
+    check!(of("vrrp-rt")? == Some((nice, 0, everywhere.clone())), "{:?}", threads()?);
+    // What is said of the process holds where nothing is said of the thread.
+    reload(
+        " process_names\n vrrp_priority -5\n bfd_rt_priority 7\n bfd_rlimit_rttime 40000\n \
+         vrrp_rlimit_rttime 30000\n",
+    )?;
+    lab.timeline().poll(LIMIT, "the thread runs in real time", || {
+        Ok((of("keepalived_bfd")?.is_some_and(|(_, priority, _)| priority == 7)).then_some(()))
+    })?;
+    let limits = std::fs::read_to_string(format!("/proc/{vrrp}/limits"))?;
+    let line = limits.lines().find(|line| line.starts_with("Max realtime timeout"));
+    let soft = line.and_then(|line| line.split_whitespace().nth(3));
+    check!(soft == Some("40000"), "{line:?}");
+    reload("")?;
+    becomes("bfd", (nice, 0, &everywhere))?;
+    check!(!treated(vrrp)?.locked, "its memory is still locked");
+    Ok(())
 }
 
 fn a_thread_whose_timers_run_late_gets_priority(lab: &mut Lab) -> Res {

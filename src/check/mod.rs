@@ -117,6 +117,8 @@ pub struct Engine {
     silence: Silence,
     /// The reported numbers of tracked files.
     files: BTreeMap<Name, i32>,
+    /// The reported states of BFD sessions that have changed at least once.
+    sessions: BTreeMap<Name, bool>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
     /// The last stored list of our services included some that were about to be removed.
@@ -212,6 +214,7 @@ impl Engine {
             audit: Audit::default(),
             silence: Silence::default(),
             files: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             owned: BTreeSet::new(),
             owned_leaving: false,
             leaving_early: false,

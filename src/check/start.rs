@@ -344,6 +344,8 @@ impl Engine {
                 continue;
             };
             let report = self.reported(kind);
+            // A session that is not established again yet says nothing, so what it once said does not stay for ever.
+            let held = held.filter(|_| !matches!(kind, Kind::Bfd(_)));
             let up = match (held, &report) {
                 (Some(held), _) => held.is_some(),
                 (None, None) => !checker.alpha,

@@ -156,6 +156,7 @@ impl Role {
                     tracing::warn!("cannot read what the previous process had announced: {e}")
                 }
             },
+            ToRole::Observed(reports) => self.driver.reports(reports),
             ToRole::Stop { keep } => self.driver.stop(keep),
             ToRole::Count => self.count(),
             ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {

@@ -35,8 +35,8 @@ use crate::cli::args::Options;
 use crate::cli::exit::Exit;
 use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::log;
-use crate::status::daemon;
 use crate::status::vrrp::Summary;
+use crate::status::{TrackReport, daemon};
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
 pub use files::PidFiles;
@@ -121,6 +121,10 @@ struct Supervisor {
     status_due: bool,
     /// `vrrp` must be told whether IPVS works.
     ipvs_due: bool,
+    /// The states of BFD sessions for `checker`, as `vrrp` last reported them.
+    observed: Vec<TrackReport>,
+    /// They are to be passed on.
+    observed_due: bool,
     /// It has been told at least once.
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
@@ -236,6 +240,8 @@ impl Supervisor {
             reload_due: false,
             status_due: false,
             ipvs_due: false,
+            observed: Vec::new(),
+            observed_due: false,
             ipvs_told: false,
             unconnected: BTreeSet::new(),
             strange: 0,
@@ -395,6 +401,13 @@ impl Supervisor {
                     self.pass_on_soon();
                 }
             }
+            FromRole::Observed(reports) => {
+                if role == RoleName::Vrrp {
+                    self.observed = reports;
+                    self.observed_due = true;
+                    self.pass_on_soon();
+                }
+            }
             FromRole::Unconnected(other) => {
                 let pair = (role.min(other), role.max(other));
                 if CHANNELS.contains(&pair) {
@@ -421,6 +434,11 @@ impl Supervisor {
         }
         if core::mem::take(&mut self.ipvs_due) {
             self.tell_ipvs();
+        }
+        if core::mem::take(&mut self.observed_due)
+            && let Some(checker) = self.children.iter_mut().find(|c| c.role == RoleName::Checker)
+        {
+            checker.tell(&ToRole::Observed(self.observed.clone()), Vec::new());
         }
         if core::mem::take(&mut self.status_due) {
             self.tell_status();

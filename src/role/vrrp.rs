@@ -17,6 +17,7 @@ use super::peers::{Peers, Said};
 use super::standing::Standing;
 use super::table;
 use crate::base::Instant;
+use crate::bfd::Report;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
@@ -187,9 +188,7 @@ impl Role {
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
-                report = self.bfds.next() => if report.for_vrrp {
-                    self.event(Event::Report(TrackReport::bfd(report.name, report.up)));
-                },
+                report = self.bfds.next() => self.bfd_changed(&mut control, report),
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
@@ -202,6 +201,16 @@ impl Role {
             self.pass_on();
         }
         self.leave(control).await
+    }
+
+    /// A BFD session changed.
+    fn bfd_changed(&mut self, control: &mut Control, report: Report) {
+        if let Some(states) = self.bfds.observed(&report) {
+            control.tell(&FromRole::Observed(states));
+        }
+        if report.for_vrrp {
+            self.event(Event::Report(TrackReport::bfd(report.name, report.up)));
+        }
     }
 
     /// The end: everything is undone; the runner still has to be notified.
@@ -235,7 +244,7 @@ impl Role {
                         real_time: self.standing.real_time(&part.global),
                         beat: Some(table::beat(part.vrrp.shortest_interval())),
                     };
-                    self.bfds.have(&part.vrrp.bfds);
+                    self.bfds.have(&part.vrrp.bfds, self.standing.bfd(&part.global));
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
@@ -257,7 +266,10 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Change { .. } | ToRole::Answer(_) => {
+            ToRole::Resume(Memory::Checker(_))
+            | ToRole::Observed(_)
+            | ToRole::Change { .. }
+            | ToRole::Answer(_) => {
                 control.unexpected(&message);
             }
         }

@@ -684,6 +684,7 @@ fn effective(mut model: Model) -> Model {
         process_name: all.process_name,
         vrrp: all.vrrp,
         checker: all.checker,
+        bfd: all.bfd,
         max_auto_priority: all.max_auto_priority,
         min_auto_priority_delay: all.min_auto_priority_delay,
         umask: all.umask,

@@ -159,7 +159,7 @@ block! {
         /// The content of a tracked file.
         file_check: Subs<FileCheck> = "FILE_CHECK";
         /// The state of a BFD session.
-        bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
+        bfd_check: Subs<BfdCheck> = "BFD_CHECK";
     }
 }
 

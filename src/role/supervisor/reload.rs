@@ -401,7 +401,10 @@ impl Supervisor {
         for child in &mut self.children {
             if !child.wanted {
                 match child.role {
-                    RoleName::Vrrp => self.summary = None,
+                    RoleName::Vrrp => {
+                        self.summary = None;
+                        self.observed.clear();
+                    }
                     RoleName::Checker => {
                         self.checks = None;
                         self.ipvs = (!self.options.checker).then_some(true);
