@@ -32,6 +32,11 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// time.
 const STALLED: Duration = Duration::from_millis(50);
 
+/// Processor time, in ticks of 10 ms, that a role may use beyond its limit if it works and only gets too little of the
+/// processor. Less for the VRRP process, which holds addresses that another host takes over meanwhile.
+const EXTRA: u64 = 1_000;
+const EXTRA_OF_VRRP: u64 = 200;
+
 /// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -70,6 +75,8 @@ struct Running {
     beginning: Pace,
     /// Its progress with a new configuration.
     preparing: Pace,
+    /// Its progress since its time was over, to send a heartbeat or to stop.
+    overtime: Option<Pace>,
     /// It was told to stop.
     stopping: bool,
     /// It has shut down in good order.
@@ -81,6 +88,12 @@ struct Running {
 }
 
 impl Running {
+    /// Whether it works although its time is over, and has used less than this since then, in ticks of 10 ms.
+    fn works_on(&mut self, most: u64) -> bool {
+        let effort = self.process.effort();
+        self.overtime.get_or_insert_with(|| Pace::since(effort)).goes_on_below(most, effort)
+    }
+
     /// Waits while it is over the limit.
     async fn pause(&mut self) {
         let now = Instant::now();
@@ -211,6 +224,7 @@ impl Child {
                     seen: false,
                     beginning: Pace::default(),
                     preparing: Pace::default(),
+                    overtime: None,
                     stopping: false,
                     done: false,
                     talk: TALK,
@@ -231,7 +245,10 @@ impl Child {
         let Some(running) = &mut self.running else {
             return;
         };
-        running.stopping |= matches!(message, ToRole::Stop { .. });
+        if matches!(message, ToRole::Stop { .. }) && !running.stopping {
+            running.stopping = true;
+            running.overtime = None;
+        }
         match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
             Err(e) => {
@@ -266,6 +283,7 @@ impl Child {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
+                    running.overtime = None;
                     running.seen = true;
                     running.done |= message == FromRole::Done;
                     return Happened::Said(message);
@@ -326,6 +344,8 @@ impl Child {
             running.silent_at = now + self.patience / 4;
         } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
             running.silent_at = now + FIRST_PATIENCE;
+        } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
+            running.silent_at = now + self.patience / 4;
         } else {
             tracing::error!(
                 "{} process {} does not respond, killing it",
@@ -334,6 +354,12 @@ impl Child {
             );
             self.kill();
         }
+    }
+
+    /// Whether it works although its time to stop is over, and may use some more: it is slow, not wedged.
+    pub fn works_on(&mut self) -> bool {
+        let most = if self.role == RoleName::Vrrp { EXTRA_OF_VRRP } else { EXTRA };
+        self.running.as_mut().is_some_and(|running| running.works_on(most))
     }
 
     /// From now on it owes an answer: what it worked before does not count.
@@ -404,12 +430,16 @@ pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
+/// The parent-death signal of roles that go on for a while: none that anybody sends for another reason, so that it means
+/// the end of the supervisor and no request to stop.
+pub const ORPHANED: Signal = Signal::SIGPWR;
+
 /// The signal that the process of a role gets when the supervisor ends. Some have nothing to put in order and must not
 /// stay behind, even if they are stopped; the others undo their changes and run the last programs.
 pub const fn end_signal(role: RoleName) -> Signal {
     match role {
         RoleName::Config | RoleName::Api => Signal::SIGKILL,
-        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => Signal::SIGTERM,
+        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => ORPHANED,
     }
 }
 
@@ -481,8 +511,12 @@ mod tests {
 
     /// A role with this process, which sends nothing.
     fn silent(process: Process) -> (Child, Channel) {
+        silent_as(RoleName::Vrrp, process)
+    }
+
+    fn silent_as(role: RoleName, process: Process) -> (Child, Channel) {
         let (near, far) = Channel::pair().unwrap();
-        let mut child = Child::new(RoleName::Vrrp);
+        let mut child = Child::new(role);
         child.take_up(Ok((process, near))).unwrap();
         (child, far)
     }
@@ -525,6 +559,38 @@ mod tests {
             let (mut child, _far) = silent(idle());
             until(&child, |effort| !effort.runnable).await;
             overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+        });
+    }
+
+    #[test]
+    fn a_role_that_works_is_slow_and_not_wedged_unless_others_take_over_meanwhile() {
+        testing::run(async {
+            let busy = || program(&["/bin/sh", "-c", "while :; do :; done"]);
+            let (mut child, _far) = silent_as(RoleName::Checker, busy());
+            child.running.as_mut().unwrap().seen = true;
+            for round in 1..=3 {
+                until(&child, |effort| effort.ticks >= round * 2).await;
+                let more = overdue(&mut child, Duration::ZERO);
+                assert!(more > Duration::ZERO && more <= child.patience / 2, "{more:?}");
+                assert!(child.works_on(), "round {round}");
+            }
+            // It would go on for ever.
+            let overtime = child.running.as_mut().unwrap().overtime.as_mut().unwrap();
+            let effort = |ticks| Some(Effort { ticks, runnable: true });
+            assert!(overtime.goes_on_below(EXTRA, effort(EXTRA - 1)));
+            assert!(!overtime.goes_on_below(EXTRA, effort(EXTRA + 1_000)));
+            // A stopped one does not work.
+            child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
+            until(&child, |effort| !effort.runnable).await;
+            overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+
+            let (mut child, _far) = silent(busy());
+            child.running.as_mut().unwrap().seen = true;
+            until(&child, |effort| effort.ticks >= 2).await;
             overdue(&mut child, Duration::ZERO);
             assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
         });

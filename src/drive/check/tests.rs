@@ -187,3 +187,20 @@ fn the_real_thread_answers() {
         assert_ne!(driver.view().kernel, Kernel::Unknown);
     });
 }
+
+/// A start of thousands of services is answered as fast as it is processed: heartbeats come between.
+#[test]
+fn other_work_gets_a_turn_between_the_answers_of_the_kernel() {
+    testing::run(async {
+        let (mut driver, _queue, answers) = driver();
+        let outcomes = || {
+            let list = (Token(1_000), vec![Outcome::Done; 100]);
+            Answer::Applied(vec![list])
+        };
+        for _ in 0..50 {
+            answers.send(outcomes()).unwrap();
+        }
+        driver.turn().await.unwrap();
+        assert!((45..50).contains(&driver.answers.len()), "{} are left", driver.answers.len());
+    });
+}
