@@ -20,6 +20,9 @@ const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long they may take if they had to be restarted for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a role whose process ends before it has undone its changes is restarted at once for that. More attempts
+/// follow at the end of the time limit.
+const AT_ONCE: u32 = 3;
 /// How long they may take after that: on a slow machine a process needs seconds to start.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
 /// Descriptors that a role may need to undo its work: far more than its sockets and pipes.
@@ -155,10 +158,13 @@ impl Supervisor {
         }
     }
 
-    /// Waits until none of these roles runs; those that still run after that are killed.
+    /// Waits until none of these roles runs; those that still run after that are killed. One whose process ended
+    /// before it had undone its changes is restarted at once: it does not wait for the others, since other routers take
+    /// over its addresses meanwhile.
     async fn wait_for(&mut self, roles: &[RoleName], until: Instant) {
         let mut killed = false;
         let mut until = until;
+        let mut restarts = 0;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
             // An endless series of events must not postpone the time limit.
             let turn = if Instant::now() < until {
@@ -167,12 +173,19 @@ impl Supervisor {
                 None
             };
             match turn {
-                Some(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
-                    tracing::error!("{role} process {exit}");
+                Some(Turn::Child(role, Happened::Ended(ended))) => {
+                    if let Ended::Failed(exit) = ended {
+                        tracing::error!("{role} process {exit}");
+                    }
                     if let Some(child) = self.child(role) {
                         child.forget_restart();
                     }
+                    if !killed && restarts < AT_ONCE && UNDOING.contains(&role) {
+                        restarts += 1;
+                        self.stop_role(role);
+                    }
                 }
+                Some(Turn::Watch) => self.watch(),
                 Some(Turn::Look) => self.due = None,
                 Some(Turn::ReaderEnded) => self.reader = None,
                 Some(Turn::Manager) => self.manager.look(),
