@@ -15,7 +15,7 @@ use super::keyword::{Keyword, Table, walk};
 use super::mistake::Position;
 use super::names::{Folders, Names};
 use super::secret::Secrets;
-use super::source::Files;
+use super::source::{Files, ReadError};
 use super::span::{Sources, Span, u32_of};
 use crate::base::IfName;
 use crate::model::Vrrp;
@@ -142,7 +142,7 @@ pub(crate) struct Cx<'a> {
     /// Results of an earlier read.
     pub again: Again,
     /// Files read so far, by normalised path: each is read once.
-    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, String>>,
+    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, ReadError>>,
     interfaces: IndexMap<IfName, Option<Interface>>,
     /// See [`Diagnostics::interfaces`].
     interfaces_named: BTreeSet<String>,
@@ -291,7 +291,7 @@ impl<'a> Cx<'a> {
     }
 
     /// The text of a file, read at most once.
-    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, String> {
+    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, ReadError> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }

@@ -309,10 +309,12 @@ impl Supervisor {
         }
     }
 
-    /// When the silence of the first role exceeds its limit. None during shutdown, which has one limit for all roles.
+    /// When the silence of the first role exceeds its limit. During shutdown, which has one limit for all roles, this
+    /// applies only to those that it tells to stop and that send heartbeats to their end.
     fn silent_at(&self) -> Option<Time> {
-        let times = self.children.iter().filter_map(Child::silent_at);
-        times.min().filter(|_| !self.setup.undo)
+        let stopping = self.setup.undo;
+        let watched = |child: &&Child| !stopping || table::row(child.role).beats_to_the_end;
+        self.children.iter().filter(watched).filter_map(Child::silent_at).min()
     }
 
     /// Schedules a call of `pass_on` within [`TICK`].
@@ -349,19 +351,22 @@ impl Supervisor {
                 self.pass_on();
                 process::reap_orphans();
             }
-            Turn::Watch => {
-                // Applying a configuration may keep a role busy; that has a time limit of its own. The thread of vrrp
-                // that sends heartbeats is never busy for long.
-                let busy =
-                    matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
-                for child in &mut self.children {
-                    child.watch(busy && child.role != RoleName::Vrrp);
-                }
-            }
+            Turn::Watch => self.watch(),
             Turn::ReaderEnded => self.reader = None,
             Turn::Manager => self.manager.look(),
         }
         None
+    }
+
+    /// Kills roles that are silent for too long.
+    fn watch(&mut self) {
+        // Applying a configuration may keep a role busy; that has a time limit of its own, and so has a shutdown. The
+        // thread of vrrp that sends heartbeats is never busy for long.
+        let applying = matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
+        let busy = applying || self.setup.undo;
+        for child in &mut self.children {
+            child.watch(busy && child.role != RoleName::Vrrp);
+        }
     }
 
     fn said(&mut self, role: RoleName, message: FromRole) {
