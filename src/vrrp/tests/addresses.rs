@@ -122,6 +122,41 @@ fn a_virtual_address_that_somebody_adds_to_a_backup_goes() {
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
 }
 
+/// How long a router without any address leaves them to others each time, in seconds, with this error of the kernel.
+fn hold_downs(errno: i32, times: usize) -> Vec<u64> {
+    let mut host = Host::new(failover(200));
+    host.obedient = false;
+    let mut all = Vec::new();
+    while all.len() < times {
+        while host.state() != State::Master {
+            host.pass(100 * MS);
+        }
+        while host.state() == State::Master {
+            if host.ops().is_empty() {
+                host.pass(10 * MS);
+                continue;
+            }
+            let (token, _) = host.apply();
+            host.look();
+            host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(errno) });
+        }
+        host.look();
+        let begin = host.now;
+        while host.state() == State::Fault {
+            host.pass(100 * MS);
+        }
+        all.push(host.now.since(begin).as_secs());
+    }
+    all
+}
+
+#[test]
+fn a_router_that_cannot_have_its_addresses_leaves_them_to_others_ever_longer() {
+    assert_eq!(hold_downs(105, 9), [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    // Without the privilege there is no hope.
+    assert_eq!(hold_downs(1, 2), [3600, 3600]);
+}
+
 #[test]
 fn a_refused_address_is_tried_again_ever_more_seldom() {
     let mut host = Host::new(failover(200));
