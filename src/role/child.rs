@@ -32,9 +32,10 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// time.
 const STALLED: Duration = Duration::from_millis(50);
 
-/// Processor time, in ticks of 10 ms, that a role may use beyond its limit if it works and only gets too little of the
-/// processor. Less for the VRRP process, which holds addresses that another host takes over meanwhile.
+/// Processor time, in ticks of 10 ms, that a silent role may use beyond its limit if it works and only gets too little of
+/// the processor.
 const EXTRA: u64 = 1_000;
+/// What the VRRP process may use in all to stop: it holds addresses that another host takes over meanwhile.
 const EXTRA_OF_VRRP: u64 = 200;
 
 /// Restart delay of a role that was ended by a signal.
@@ -75,7 +76,7 @@ struct Running {
     beginning: Pace,
     /// Its progress with a new configuration.
     preparing: Pace,
-    /// Its progress since its time was over, to send a heartbeat or to stop.
+    /// Its progress since its time to send a heartbeat was over, or since it was told to stop.
     overtime: Option<Pace>,
     /// It was told to stop.
     stopping: bool,
@@ -88,7 +89,7 @@ struct Running {
 }
 
 impl Running {
-    /// Whether it works although its time is over, and has used less than this since then, in ticks of 10 ms.
+    /// Whether it works although its time is over, and has used less than this, in ticks of 10 ms.
     fn works_on(&mut self, most: u64) -> bool {
         let effort = self.process.effort();
         self.overtime.get_or_insert_with(|| Pace::since(effort)).goes_on_below(most, effort)
@@ -247,7 +248,7 @@ impl Child {
         };
         if matches!(message, ToRole::Stop { .. }) && !running.stopping {
             running.stopping = true;
-            running.overtime = None;
+            running.overtime = Some(Pace::since(running.process.effort()));
         }
         match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
@@ -356,9 +357,9 @@ impl Child {
         }
     }
 
-    /// Whether it works although its time to stop is over, and may use some more: it is slow, not wedged.
+    /// Whether it works although its time to stop is over, and may go on: it is slow, not wedged.
     pub fn works_on(&mut self) -> bool {
-        let most = if self.role == RoleName::Vrrp { EXTRA_OF_VRRP } else { EXTRA };
+        let most = if self.role == RoleName::Vrrp { EXTRA_OF_VRRP } else { u64::MAX };
         self.running.as_mut().is_some_and(|running| running.works_on(most))
     }
 
