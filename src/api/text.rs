@@ -166,6 +166,9 @@ fn servers(text: &mut String, checker: &Checker, now: &str) {
         if let Some(error) = &service.refused {
             wrapped(text, "  ", &format!("refused: {error}"));
         }
+        if service.suspended {
+            line(text, "  checks are suspended: this machine has none of its addresses");
+        }
         if service.servers.is_empty() {
             continue;
         }
@@ -190,9 +193,8 @@ fn servers(text: &mut String, checker: &Checker, now: &str) {
 
 fn service_line(service: &Service, now: &str) -> String {
     let sorry = if service.sorry { ", sorry server in service" } else { "" };
-    let suspended = if service.suspended { ", suspended" } else { "" };
     format!(
-        "{} {} for {}, weight {} of quorum {}{sorry}{suspended}",
+        "{} {} for {}, weight {} of quorum {}{sorry}",
         service.name,
         up(service.up),
         ago(&service.since, now),
@@ -409,7 +411,8 @@ web      process  good (4 running)
 
 IPVS is not available: Protocol not available
 
-[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service, suspended
+[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+  checks are suspended: this machine has none of its addresses
   SERVER        STATE    FOR  WEIGHT  LAST CHECK
   10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
 ";
