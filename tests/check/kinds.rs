@@ -203,6 +203,9 @@ fn a_number_in_a_file_takes_a_server_down_and_nothing_begins_before_it_is_known(
     says(&mut bench, &format!("([10.0.0.71]:tcp:80): tracked file f now FAULT state {why}"));
     let took = bench.took();
     assert!(!took.iter().any(|line| line.contains("mail")), "{took:?}");
+    number(&mut bench, "f", 0);
+    says(&mut bench, "([10.0.0.71]:tcp:80): tracked file f leaving FAULT state");
+    number(&mut bench, "f", -1);
     // The same number, whatever it means, is asked for again by nobody.
     bench.seconds(100);
     assert_eq!(bench.pool(), "72*1");

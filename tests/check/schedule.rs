@@ -7,7 +7,7 @@ use evervip::check::probe::Verdict;
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::Lvs;
 
-use super::bench::{Answer, Bench, lvs, pair_with, real, service};
+use super::bench::{Answer, Bench, lvs, pair, pair_with, real, service};
 
 /// The pair with .71's check changed.
 fn with_check(change: impl Fn(&mut evervip::model::Checker)) -> Lvs {
@@ -411,4 +411,37 @@ fn equal_inputs_give_equal_outputs() {
     };
     assert_eq!(run(), run());
     assert!(run().len() > 10);
+}
+
+#[test]
+fn attempts_and_operations_are_counted_by_their_results() {
+    let mut bench = Bench::new();
+    bench.trace_probes = true;
+    bench.reload(&pair());
+    assert_eq!(bench.engine.view(bench.now).counters.operations, 3, "a service and its servers");
+    for answer in [Answer::Good, Answer::Refuses, Answer::Untried] {
+        for server in ["10.0.0.71:80", "10.0.0.72:80"] {
+            bench.answer(server, answer);
+        }
+        let before = bench.engine.view(bench.now).counters;
+        bench.forget();
+        bench.seconds(30);
+        let tried = bench.took().iter().filter(|line| line.starts_with("try ")).count();
+        let tried = u64::try_from(tried).unwrap();
+        assert!(tried > 2);
+        let after = bench.engine.view(bench.now).counters;
+        let results = [
+            (Answer::Good, after.succeeded - before.succeeded),
+            (Answer::Refuses, after.failed - before.failed),
+            (Answer::Untried, after.untried - before.untried),
+        ];
+        assert_eq!(after.attempts - before.attempts, tried);
+        for (result, count) in results {
+            assert_eq!(count, if result == answer { tried } else { 0 }, "{result:?} of {answer:?}");
+        }
+        assert_eq!(after.repeated, 0);
+    }
+    bench.refuse = Box::new(|_| Some(1));
+    bench.reload(&pair_with(|service| service.servers.push(real(73))));
+    assert_eq!(bench.engine.view(bench.now).counters.refused, 1);
 }
