@@ -28,6 +28,7 @@ cases![Here:
     a_second_daemon_is_refused,
     a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file,
     a_stop_without_a_process_to_undo_it_is_undone_all_the_same,
+    a_vrrp_process_that_hangs_during_a_stop_holds_no_address_beside_the_next_master,
     a_stop_leaves_nothing,
     a_stop_can_leave_the_addresses,
     a_backup_that_was_held_up_stays_backup,
@@ -282,6 +283,41 @@ fn a_second_daemon_is_refused(lab: &mut Lab) -> Res {
     later.address(&pair.svr1, "10.0.0.102", true)?;
     let pid = pair.svr1.read("/run/second.pid")?;
     check!(pid.trim().parse::<u32>().is_ok() && pid.ends_with('\n'), "pid file {pid:?}");
+    Ok(())
+}
+
+/// The runner is stopped as well: neither it nor another role holds up the removal of the addresses.
+fn a_vrrp_process_that_hangs_during_a_stop_holds_no_address_beside_the_next_master(
+    lab: &mut Lab,
+) -> Res {
+    lab.subject.ours_only("it does not supervise its processes")?;
+    let pair = Pair::new(lab)?;
+    let lines = "notify \"/bin/true\"";
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
+    pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
+    lab.subject.start(&pair.svr2)?;
+    pair.svr1.write(CONF, &text, 0o644)?;
+    for order in [[Signal::SIGSTOP, Signal::SIGTERM], [Signal::SIGTERM, Signal::SIGSTOP]] {
+        let mark = lab.mark();
+        let daemon = lab.subject.start(&pair.svr1)?;
+        lab.after(mark).some_garps(&pair.svr1, VIP.parse()?, 10)?;
+        lab.after(mark).some_adverts(&pair.svr1, 8)?;
+        let [vrrp, runner] = [daemon.role(Role::Vrrp)?, daemon.role(Role::Runner)?];
+        signal_to(runner, Signal::SIGSTOP)?;
+        let (mark, begun) = (lab.mark(), Wall::now());
+        for signal in order {
+            let pid = if signal == Signal::SIGSTOP { vrrp } else { daemon.pid };
+            signal_to(pid, signal)?;
+        }
+        let later = lab.after(mark);
+        let removed = later.address(&pair.svr1, VIP, false)?;
+        let added = later.address(&pair.svr2, VIP, true)?;
+        let both = removed.millis_since(added);
+        let most = late::bound(0.0, begun, removed);
+        check!(both <= most, "{order:?}: both had the address for {both} ms");
+        check!(daemon.ended(mark)?, "the exit status is not zero");
+        check!(daemon.processes().is_empty(), "processes stayed behind");
+    }
     Ok(())
 }
 

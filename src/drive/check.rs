@@ -3,9 +3,10 @@
 //! Everything runs on one tokio thread except netlink, which may take long if a table is large or a module must be
 //! loaded. Notices, the record of our services and the summary are passed to the owner of this value, the role.
 
+use core::net::IpAddr;
 use core::pin::Pin;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -89,6 +90,8 @@ enum Job {
     List,
     /// Sets the connection timeouts of IPVS.
     Timeouts(Timeouts),
+    /// Sets the receive buffer: octets, and whether it may exceed the limit of the system.
+    Buffer(Option<u32>, bool),
     /// Operations of several services, sent together.
     Apply(Vec<(Token, Arc<[Op]>)>),
 }
@@ -172,6 +175,16 @@ impl Driver {
         let class = core::mem::take(&mut self.class);
         class.calmly(|| self.event(Event::Reload(config)));
         self.class = class;
+    }
+
+    /// Sets the receive buffer of the socket to the kernel's table, see [`Ipvs::resize`].
+    pub fn resize(&self, octets: Option<u32>, force: bool) {
+        self.job(Job::Buffer(octets, force));
+    }
+
+    /// Which of the addresses of services with `ha_suspend` this host has; none: that is not known.
+    pub fn present(&mut self, addresses: Option<BTreeSet<IpAddr>>) {
+        self.event(Event::Present(addresses));
     }
 
     /// What was observed of tracked objects.
@@ -387,6 +400,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
                     timeouts.want(wanted);
                     timeouts.tell(&mut ipvs);
                 }
+                Some(Job::Buffer(octets, force)) => ipvs.resize(octets, force),
                 Some(job @ (Job::Read(_) | Job::List)) => question = Some(job),
                 None if lists.is_empty() => return,
                 None => break,
@@ -416,7 +430,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
             Some(Job::List) => {
                 let _ = answers.send(Answer::List(ipvs.list().map_err(refused)));
             }
-            Some(Job::Apply(_) | Job::Timeouts(_)) | None => {}
+            Some(Job::Apply(_) | Job::Timeouts(_) | Job::Buffer(..)) | None => {}
         }
     }
 }

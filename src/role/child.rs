@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pace::Pace;
 use super::pidfile::PidFile;
-use super::table::{self, FIRST_PATIENCE};
+use super::table::{self, FIRST_PATIENCE, row};
 use super::{ARGUMENT, Setup};
 use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame, peer::Heard};
 use crate::status::daemon;
@@ -80,6 +80,8 @@ struct Running {
     overtime: Option<Pace>,
     /// It was told to stop.
     stopping: bool,
+    /// Since then, if it sends heartbeats to its end: when its silence is checked, and its progress since the last one.
+    ending: Option<(Instant, Pace)>,
     /// It has shut down in good order.
     done: bool,
     /// Messages that it may still send in this window; negative if it has sent more.
@@ -93,6 +95,21 @@ impl Running {
     fn works_on(&mut self, most: u64) -> bool {
         let effort = self.process.effort();
         self.overtime.get_or_insert_with(|| Pace::since(effort)).goes_on_below(most, effort)
+    }
+
+    /// It is told to stop, or is heard after that.
+    fn heard_while_it_ends(&mut self) {
+        let at = Instant::now() + table::STOP_PATIENCE;
+        self.ending = Some((at, Pace::since(self.process.effort())));
+    }
+
+    /// When its silence has to be checked, if there is a limit.
+    fn silent_at(&self) -> Option<Instant> {
+        match &self.ending {
+            _ if self.done => None,
+            Some((at, _)) => Some((*at).min(self.silent_at)),
+            None => (!self.stopping).then_some(self.silent_at),
+        }
     }
 
     /// Waits while it is over the limit.
@@ -145,7 +162,7 @@ impl Child {
             pid_file: None,
             longest: 0,
             socket: None,
-            patience: table::row(role).patience,
+            patience: row(role).patience,
         }
     }
 
@@ -227,6 +244,7 @@ impl Child {
                     preparing: Pace::default(),
                     overtime: None,
                     stopping: false,
+                    ending: None,
                     done: false,
                     talk: TALK,
                     more_at: Instant::now() + WINDOW,
@@ -249,6 +267,9 @@ impl Child {
         if matches!(message, ToRole::Stop { .. }) && !running.stopping {
             running.stopping = true;
             running.overtime = Some(Pace::since(running.process.effort()));
+            if row(self.role).beats_to_the_end {
+                running.heard_while_it_ends();
+            }
         }
         match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
@@ -284,9 +305,14 @@ impl Child {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
-                    running.overtime = None;
+                    if !running.stopping {
+                        running.overtime = None;
+                    }
                     running.seen = true;
                     running.done |= message == FromRole::Done;
+                    if running.ending.is_some() {
+                        running.heard_while_it_ends();
+                    }
                     return Happened::Said(message);
                 }
                 Heard::Nonsense => *talk -= 1,
@@ -315,7 +341,7 @@ impl Child {
 
     fn retry_later(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let delay = table::row(self.role).delays.after(self.failures);
+        let delay = row(self.role).delays.after(self.failures);
         self.restart_at = Some(Instant::now() + delay);
     }
 
@@ -326,24 +352,31 @@ impl Child {
 
     /// When its silence exceeds the limit; none while there is no limit.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.running.as_ref().filter(|running| !running.stopping).map(|running| running.silent_at)
+        self.running.as_ref().and_then(Running::silent_at)
     }
 
     /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
     /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
-        let Some(running) = self.running.as_mut().filter(|r| !r.stopping && r.silent_at <= now)
-        else {
+        let due = |running: &&mut Running| running.silent_at().is_some_and(|at| at <= now);
+        let Some(running) = self.running.as_mut().filter(due) else {
             return;
         };
-        if busy || running.talk <= 0 {
+        let effort = running.process.effort();
+        if running.silent_at > now
+            && let Some((at, pace)) = &mut running.ending
+            && (now - *at > STALLED || pace.goes_on(effort))
+        {
+            // It works on its end, or this process itself was delayed. The usual limit applies as well.
+            *at = now + table::STOP_PATIENCE;
+        } else if busy || running.talk <= 0 {
             // It is over the limit of messages, so its heartbeats are not being read.
             running.silent_at = now + self.patience;
-        } else if now - running.silent_at > STALLED {
+        } else if now.duration_since(running.silent_at) > STALLED {
             // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
-        } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
+        } else if !running.seen && running.beginning.goes_on(effort) {
             running.silent_at = now + FIRST_PATIENCE;
         } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
             running.silent_at = now + self.patience / 4;
@@ -403,6 +436,9 @@ impl Child {
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.silent_at = Instant::now() + self.patience;
+            if let Some((at, _)) = &mut running.ending {
+                *at = running.silent_at;
+            }
             running.process.signal(Signal::SIGKILL);
         }
     }

@@ -82,7 +82,7 @@ fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answ
                 answers.send(Answer::List(Ok(Listing::of(table)))).unwrap();
                 continue;
             }
-            Job::Timeouts(_) => continue,
+            Job::Timeouts(_) | Job::Buffer(..) => continue,
             Job::Apply(batch) => batch,
         };
         for (token, ops) in batch {

@@ -26,6 +26,9 @@ const LOOK: Duration = Duration::from_secs(2);
 const SPARE: Duration = Duration::from_secs(30);
 /// How long they may take if they had to be restarted for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a role whose process ends before it has undone its changes is restarted at once for that. More attempts
+/// follow at the end of the time limit.
+const AT_ONCE: u32 = 3;
 /// How long they may take after that: on a slow machine a process needs seconds to start.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
 /// Descriptors that a role may need to undo its work: far more than its sockets and pipes.
@@ -166,11 +169,13 @@ impl Supervisor {
     }
 
     /// Waits until none of these roles runs. Those that still run after `until` are killed; one that works, after `last`
-    /// at the latest.
+    /// at the latest. One whose process ended before it had undone its changes is restarted at once: it does not wait
+    /// for the others, since other routers take over its addresses meanwhile.
     async fn wait_for(&mut self, roles: &[RoleName], until: Instant, last: Instant) {
         let mut killed: Vec<RoleName> = Vec::new();
         let mut waits = true;
         let mut until = until;
+        let mut restarts = 0;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
             // An endless series of events must not postpone the time limit.
             let turn = if Instant::now() < until {
@@ -179,12 +184,19 @@ impl Supervisor {
                 None
             };
             match turn {
-                Some(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
-                    tracing::error!("{role} process {exit}");
+                Some(Turn::Child(role, Happened::Ended(ended))) => {
+                    if let Ended::Failed(exit) = ended {
+                        tracing::error!("{role} process {exit}");
+                    }
                     if let Some(child) = self.child(role) {
                         child.forget_restart();
                     }
+                    if killed.is_empty() && restarts < AT_ONCE && UNDOING.contains(&role) {
+                        restarts += 1;
+                        self.stop_role(role);
+                    }
                 }
+                Some(Turn::Watch) => self.watch(),
                 Some(Turn::Look) => self.due = None,
                 Some(Turn::ReaderEnded) => self.reader = None,
                 Some(Turn::Manager) => self.manager.look(),
