@@ -305,7 +305,9 @@ impl Child {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
-                    running.overtime = None;
+                    if !running.stopping {
+                        running.overtime = None;
+                    }
                     running.seen = true;
                     running.done |= message == FromRole::Done;
                     if running.ending.is_some() {
