@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pace::Pace;
 use super::pidfile::PidFile;
-use super::table::{self, FIRST_PATIENCE};
+use super::table::{self, FIRST_PATIENCE, row};
 use super::{ARGUMENT, Setup};
 use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame, peer::Heard};
 use crate::status::daemon;
@@ -31,6 +31,11 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// If a silent role is noticed this much after its limit, this process itself was delayed, and the role gets more
 /// time.
 const STALLED: Duration = Duration::from_millis(50);
+
+/// Processor time, in ticks of 10 ms, that a role may use beyond its limit if it works and only gets too little of the
+/// processor. Less for the VRRP process, which holds addresses that another host takes over meanwhile.
+const EXTRA: u64 = 1_000;
+const EXTRA_OF_VRRP: u64 = 200;
 
 /// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -70,8 +75,12 @@ struct Running {
     beginning: Pace,
     /// Its progress with a new configuration.
     preparing: Pace,
+    /// Its progress since its time was over, to send a heartbeat or to stop.
+    overtime: Option<Pace>,
     /// It was told to stop.
     stopping: bool,
+    /// Since then, if it sends heartbeats to its end: when its silence is checked, and its progress since the last one.
+    ending: Option<(Instant, Pace)>,
     /// It has shut down in good order.
     done: bool,
     /// Messages that it may still send in this window; negative if it has sent more.
@@ -81,6 +90,27 @@ struct Running {
 }
 
 impl Running {
+    /// Whether it works although its time is over, and has used less than this since then, in ticks of 10 ms.
+    fn works_on(&mut self, most: u64) -> bool {
+        let effort = self.process.effort();
+        self.overtime.get_or_insert_with(|| Pace::since(effort)).goes_on_below(most, effort)
+    }
+
+    /// It is told to stop, or is heard after that.
+    fn heard_while_it_ends(&mut self) {
+        let at = Instant::now() + table::STOP_PATIENCE;
+        self.ending = Some((at, Pace::since(self.process.effort())));
+    }
+
+    /// When its silence has to be checked, if there is a limit.
+    fn silent_at(&self) -> Option<Instant> {
+        match &self.ending {
+            _ if self.done => None,
+            Some((at, _)) => Some((*at).min(self.silent_at)),
+            None => (!self.stopping).then_some(self.silent_at),
+        }
+    }
+
     /// Waits while it is over the limit.
     async fn pause(&mut self) {
         let now = Instant::now();
@@ -131,7 +161,7 @@ impl Child {
             pid_file: None,
             longest: 0,
             socket: None,
-            patience: table::row(role).patience,
+            patience: row(role).patience,
         }
     }
 
@@ -211,7 +241,9 @@ impl Child {
                     seen: false,
                     beginning: Pace::default(),
                     preparing: Pace::default(),
+                    overtime: None,
                     stopping: false,
+                    ending: None,
                     done: false,
                     talk: TALK,
                     more_at: Instant::now() + WINDOW,
@@ -231,7 +263,13 @@ impl Child {
         let Some(running) = &mut self.running else {
             return;
         };
-        running.stopping |= matches!(message, ToRole::Stop { .. });
+        if matches!(message, ToRole::Stop { .. }) && !running.stopping {
+            running.stopping = true;
+            running.overtime = None;
+            if row(self.role).beats_to_the_end {
+                running.heard_while_it_ends();
+            }
+        }
         match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
             Err(e) => {
@@ -266,8 +304,12 @@ impl Child {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
+                    running.overtime = None;
                     running.seen = true;
                     running.done |= message == FromRole::Done;
+                    if running.ending.is_some() {
+                        running.heard_while_it_ends();
+                    }
                     return Happened::Said(message);
                 }
                 Heard::Nonsense => *talk -= 1,
@@ -296,7 +338,7 @@ impl Child {
 
     fn retry_later(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let delay = table::row(self.role).delays.after(self.failures);
+        let delay = row(self.role).delays.after(self.failures);
         self.restart_at = Some(Instant::now() + delay);
     }
 
@@ -307,25 +349,34 @@ impl Child {
 
     /// When its silence exceeds the limit; none while there is no limit.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.running.as_ref().filter(|running| !running.stopping).map(|running| running.silent_at)
+        self.running.as_ref().and_then(Running::silent_at)
     }
 
     /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
     /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
-        let Some(running) = self.running.as_mut().filter(|r| !r.stopping && r.silent_at <= now)
-        else {
+        let due = |running: &&mut Running| running.silent_at().is_some_and(|at| at <= now);
+        let Some(running) = self.running.as_mut().filter(due) else {
             return;
         };
-        if busy || running.talk <= 0 {
+        let effort = running.process.effort();
+        if running.silent_at > now
+            && let Some((at, pace)) = &mut running.ending
+            && (now - *at > STALLED || pace.goes_on(effort))
+        {
+            // It works on its end, or this process itself was delayed. The usual limit applies as well.
+            *at = now + table::STOP_PATIENCE;
+        } else if busy || running.talk <= 0 {
             // It is over the limit of messages, so its heartbeats are not being read.
             running.silent_at = now + self.patience;
-        } else if now - running.silent_at > STALLED {
+        } else if now.duration_since(running.silent_at) > STALLED {
             // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
-        } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
+        } else if !running.seen && running.beginning.goes_on(effort) {
             running.silent_at = now + FIRST_PATIENCE;
+        } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
+            running.silent_at = now + self.patience / 4;
         } else {
             tracing::error!(
                 "{} process {} does not respond, killing it",
@@ -334,6 +385,12 @@ impl Child {
             );
             self.kill();
         }
+    }
+
+    /// Whether it works although its time to stop is over, and may use some more: it is slow, not wedged.
+    pub fn works_on(&mut self) -> bool {
+        let most = if self.role == RoleName::Vrrp { EXTRA_OF_VRRP } else { EXTRA };
+        self.running.as_mut().is_some_and(|running| running.works_on(most))
     }
 
     /// From now on it owes an answer: what it worked before does not count.
@@ -376,6 +433,9 @@ impl Child {
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.silent_at = Instant::now() + self.patience;
+            if let Some((at, _)) = &mut running.ending {
+                *at = running.silent_at;
+            }
             running.process.signal(Signal::SIGKILL);
         }
     }
@@ -404,12 +464,16 @@ pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
+/// The parent-death signal of roles that go on for a while: none that anybody sends for another reason, so that it means
+/// the end of the supervisor and no request to stop.
+pub const ORPHANED: Signal = Signal::SIGPWR;
+
 /// The signal that the process of a role gets when the supervisor ends. Some have nothing to put in order and must not
 /// stay behind, even if they are stopped; the others undo their changes and run the last programs.
 pub const fn end_signal(role: RoleName) -> Signal {
     match role {
         RoleName::Config | RoleName::Api => Signal::SIGKILL,
-        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => Signal::SIGTERM,
+        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => ORPHANED,
     }
 }
 
@@ -481,8 +545,12 @@ mod tests {
 
     /// A role with this process, which sends nothing.
     fn silent(process: Process) -> (Child, Channel) {
+        silent_as(RoleName::Vrrp, process)
+    }
+
+    fn silent_as(role: RoleName, process: Process) -> (Child, Channel) {
         let (near, far) = Channel::pair().unwrap();
-        let mut child = Child::new(RoleName::Vrrp);
+        let mut child = Child::new(role);
         child.take_up(Ok((process, near))).unwrap();
         (child, far)
     }
@@ -525,6 +593,38 @@ mod tests {
             let (mut child, _far) = silent(idle());
             until(&child, |effort| !effort.runnable).await;
             overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+        });
+    }
+
+    #[test]
+    fn a_role_that_works_is_slow_and_not_wedged_unless_others_take_over_meanwhile() {
+        testing::run(async {
+            let busy = || program(&["/bin/sh", "-c", "while :; do :; done"]);
+            let (mut child, _far) = silent_as(RoleName::Checker, busy());
+            child.running.as_mut().unwrap().seen = true;
+            for round in 1..=3 {
+                until(&child, |effort| effort.ticks >= round * 2).await;
+                let more = overdue(&mut child, Duration::ZERO);
+                assert!(more > Duration::ZERO && more <= child.patience / 2, "{more:?}");
+                assert!(child.works_on(), "round {round}");
+            }
+            // It would go on for ever.
+            let overtime = child.running.as_mut().unwrap().overtime.as_mut().unwrap();
+            let effort = |ticks| Some(Effort { ticks, runnable: true });
+            assert!(overtime.goes_on_below(EXTRA, effort(EXTRA - 1)));
+            assert!(!overtime.goes_on_below(EXTRA, effort(EXTRA + 1_000)));
+            // A stopped one does not work.
+            child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
+            until(&child, |effort| !effort.runnable).await;
+            overdue(&mut child, Duration::ZERO);
+            overdue(&mut child, Duration::ZERO);
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
+
+            let (mut child, _far) = silent(busy());
+            child.running.as_mut().unwrap().seen = true;
+            until(&child, |effort| effort.ticks >= 2).await;
             overdue(&mut child, Duration::ZERO);
             assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
         });

@@ -27,6 +27,8 @@ pub struct Row {
     pub confined: Option<Confined>,
     /// Longest time between heartbeats before it is killed; for the VRRP process see [`patience`].
     pub patience: Duration,
+    /// Whether its heartbeats continue until its process ends, so that silence while it stops is noticed.
+    pub beats_to_the_end: bool,
     /// The delay before a restart.
     pub delays: Delays,
     /// Memory that it keeps for the next configuration, in octets; 0: as little as possible.
@@ -121,6 +123,11 @@ pub fn patience(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) * 5 / 4
 }
 
+/// Silence of a stopping role that [`Row::beats_to_the_end`] after which it is killed, if it neither works nor lacks a
+/// processor. Others take over a skew after its last advert, which is most of an interval, so the addresses must be
+/// gone by then; starting a process that removes them takes time as well.
+pub const STOP_PATIENCE: Duration = Duration::from_millis(300);
+
 /// The row of a role.
 #[must_use]
 pub const fn row(role: RoleName) -> Row {
@@ -138,6 +145,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: &["/"], writes: &[], tcp: true },
             }),
             patience: Duration::MAX,
+            beats_to_the_end: false,
             delays: Delays::Backoff,
             // It ends soon.
             keeps_memory: u32::MAX,
@@ -161,6 +169,7 @@ pub const fn row(role: RoleName) -> Row {
                 },
             }),
             patience: LONGEST,
+            beats_to_the_end: true,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -184,6 +193,7 @@ pub const fn row(role: RoleName) -> Row {
             // A program that runs as root, or a setuid program, must be able to do its work.
             confined: None,
             patience: PATIENCE,
+            beats_to_the_end: false,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -205,6 +215,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
             patience: PATIENCE,
+            beats_to_the_end: false,
             // The servers are not checked meanwhile.
             delays: Delays::AtOnce,
             // A reload reuses the memory of the previous configuration.
@@ -220,6 +231,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: false },
             }),
             patience: PATIENCE,
+            beats_to_the_end: false,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },

@@ -123,6 +123,8 @@ pub(super) struct Instance {
     pub corrections: Corrections,
     /// The kernel refused every address: it does not take part until then.
     pub held_down_until: Option<Instant>,
+    /// How often in a row that has happened.
+    pub hold_downs: u8,
     /// A step of this instance panicked: it does not take part again.
     pub quarantined: bool,
     pub counters: Counters,
@@ -202,6 +204,7 @@ impl Instance {
             log_limits: LogLimits::default(),
             corrections: Corrections::default(),
             held_down_until: None,
+            hold_downs: 0,
             quarantined: false,
             counters: Counters::default(),
         }

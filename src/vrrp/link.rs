@@ -242,7 +242,7 @@ impl Engine {
         }
     }
 
-    /// Forgets former names that a new configuration no longer uses.
+    /// Forgets former names that the configuration does not use.
     pub(super) fn forget_names(&mut self) {
         for (name, index) in self.renamed() {
             if !self.names(&name) {

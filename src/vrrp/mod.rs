@@ -89,8 +89,11 @@ use timers::{Timer, Timers};
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
-/// How long an instance does not take part after the kernel refused all its addresses.
+/// How long an instance does not take part after the kernel refused all its addresses. Each takeover that ends like
+/// this leaves the addresses without a master for some seconds, so this doubles each time,
 const HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(30);
+/// up to this. A missing privilege does not come back: it is the first time already.
+const LONGEST_HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(3600);
 /// Largest number of changes of state and kernel operations in one step; the others follow in later steps, between
 /// which adverts are sent. A change costs some 10 us, most of it for its log lines.
 const SLICE: usize = 64;

@@ -5,7 +5,7 @@ use super::consequence::What;
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer, filter};
+use super::{Action, Engine, HOLD_DOWN, LONGEST_HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
 use crate::plan::route::objects;
@@ -57,7 +57,7 @@ impl Engine {
         if let (Some(config), 0) = (instance, position)
             && let Some(id) = ids.get(claiming.instance).copied().flatten()
         {
-            self.claim_links(&new.filters, config, id);
+            self.claim_links(new, config, id);
             self.claim_daemons(&mut claiming.entries, new, config, id);
         }
         if instance.is_none() && position == 0 {
@@ -281,10 +281,14 @@ impl Engine {
         if let Some(at) = answer.retry_at {
             self.timers.set(Timer::Retry(answer.object), at);
             for id in &claimants {
-                self.hold_down_if_hopeless(moment, *id);
+                self.hold_down_if_hopeless(moment, *id, outcome);
             }
         } else if answer.added && !answer.existed {
+            let is_address = self.objects.address(answer.object).is_some();
             for id in &claimants {
+                if let Some(instance) = self.instance_mut(*id).filter(|_| is_address) {
+                    instance.hold_downs = 0;
+                }
                 if self.instance(*id).is_some_and(Instance::is_master) {
                     self.announce_confirmed(moment, *id, answer.object);
                 }
@@ -320,12 +324,22 @@ impl Engine {
     }
 
     /// A master whose addresses are all refused by the kernel leaves them to other routers for a while.
-    fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId) {
+    fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId, outcome: Outcome) {
+        /// Not permitted.
+        const EPERM: i32 = 1;
         if self.instance(id).is_some_and(Instance::is_master) && self.all_refused(id) {
-            let until = moment.now + HOLD_DOWN;
-            if let Some(instance) = self.instance_mut(id) {
-                instance.held_down_until = Some(until);
-            }
+            let Some(instance) = self.instance_mut(id) else { return };
+            let doubled = HOLD_DOWN.saturating_mul(1 << instance.hold_downs.min(10));
+            let time = if outcome == Outcome::Refused(EPERM) { LONGEST_HOLD_DOWN } else { doubled };
+            let time = time.min(LONGEST_HOLD_DOWN);
+            let until = moment.now + time;
+            instance.hold_downs = instance.hold_downs.saturating_add(1);
+            instance.held_down_until = Some(until);
+            let name = instance.config.name.clone();
+            tracing::warn!(
+                "VRRP_Instance({name}) the kernel refuses all its addresses: others may have them for {} s",
+                time.as_secs()
+            );
             self.refresh(id);
             self.timers.set(Timer::HoldDown(id), until);
         }

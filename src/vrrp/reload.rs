@@ -176,7 +176,13 @@ impl Engine {
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         self.spend(1);
         match r.stage {
-            Stage::Match => r.matcher.step(&r.old, &r.new),
+            Stage::Match => {
+                // Not at the end of a reload: objects under the former name may not be removed yet.
+                if position == 0 {
+                    self.forget_names();
+                }
+                r.matcher.step(&r.old, &r.new)
+            }
             Stage::Pair => self.pair(moment, r, position),
             Stage::Leave => self.note_removed(r, position),
             Stage::Change => self.change_one(moment, r, position),
@@ -305,9 +311,6 @@ impl Engine {
 
     /// Starts an instance that only the new configuration has.
     fn begin_added(&mut self, moment: &mut Moment<'_>, r: &Reload, position: usize) -> bool {
-        if position == 0 {
-            self.forget_names();
-        }
         let Some(added) = r.matcher.matching().added.get(position).copied() else { return false };
         if let Some(id) = r.id(added) {
             self.look_for_own(id, None);

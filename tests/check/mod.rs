@@ -5,6 +5,7 @@ mod bench;
 mod kinds;
 mod pages;
 mod pool;
+mod presence;
 mod quorum;
 mod refusals;
 mod reload;

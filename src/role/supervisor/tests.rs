@@ -266,3 +266,47 @@ fn the_end_of_a_role_that_was_to_answer_refuses_the_reload() {
         assert_eq!(lab.refused(), Some("the vrrp process ended"));
     });
 }
+
+#[test]
+fn a_stop_is_less_patient_with_vrrp_but_not_while_it_works() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let (_far, _other) = (lab.run(RoleName::Vrrp, BUSY), lab.run(RoleName::Checker, IDLE));
+        lab.is_in_force(1);
+        lab.supervisor.setup.undo = true;
+        assert_eq!(lab.supervisor.silent_at(), lab.supervisor.children[1].silent_at());
+        for role in [RoleName::Vrrp, RoleName::Checker] {
+            let child = lab.supervisor.child(role).unwrap();
+            child.tell(&ToRole::Stop { keep: false }, Vec::new());
+        }
+        let limit = lab.supervisor.silent_at().unwrap();
+        assert!(limit <= Time::now() + table::STOP_PATIENCE, "{:?}", limit - Time::now());
+        // It works, so it gets more time; an early check changes nothing.
+        lab.supervisor.watch();
+        assert_eq!(lab.supervisor.silent_at(), Some(limit));
+        lab.worked(RoleName::Vrrp).await;
+        tokio::time::sleep_until(limit).await;
+        lab.supervisor.watch();
+        assert!(lab.supervisor.silent_at().unwrap() > limit);
+        // Now it does nothing: it is killed, and the checker, which has the whole time of the stop, is not.
+        lab.supervisor.child(RoleName::Vrrp).unwrap().signal(Signal::SIGSTOP);
+        let (until, mut checks) = (Time::now() + PATIENCE, 0);
+        while lab.supervisor.child(RoleName::Vrrp).unwrap().is_running() {
+            match tokio::time::timeout_at(until, lab.supervisor.turn()).await.unwrap() {
+                Turn::Watch => {
+                    checks += 1;
+                    lab.supervisor.watch();
+                }
+                Turn::Child(RoleName::Vrrp, Happened::Ended(ended)) => {
+                    assert_eq!(ended, Ended::AsTold);
+                }
+                _ => {}
+            }
+        }
+        // The first one may still see work.
+        assert!(checks <= 3, "{checks}");
+        assert!(lab.supervisor.child(RoleName::Vrrp).unwrap().is_astray());
+        assert!(lab.supervisor.child(RoleName::Checker).unwrap().is_running());
+        lab.end(RoleName::Checker).await;
+    });
+}
