@@ -254,7 +254,7 @@ mod tests {
             family: Family::V4,
             carries_v6: false,
         };
-        let old = LinkObject { link, differs: false };
+        let old = LinkObject { link, mark: "".into(), differs: false };
         let with = |change: fn(&mut VirtualLink)| {
             let mut new = old.clone();
             change(&mut new.link);

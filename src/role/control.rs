@@ -377,6 +377,7 @@ mod tests {
             watch_addresses: false,
             no_bfd: false,
             user: None,
+            mark: Box::default(),
             core_files: false,
             umask: None,
             writes: None,

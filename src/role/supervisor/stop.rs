@@ -20,8 +20,8 @@ const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How much longer they may take, unless that is configured, while they work and only get too little of the processor;
 /// how often that is looked at.
-const MORE_PATIENCE: Duration = Duration::from_secs(30);
-const LOOK: Duration = Duration::from_millis(500);
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(2);
 /// What the service manager is asked for then: enough for everything that comes after it.
 const SPARE: Duration = Duration::from_secs(30);
 /// How long they may take if they had to be restarted for that.
