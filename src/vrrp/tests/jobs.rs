@@ -417,11 +417,8 @@ fn silences_are_judged_when_all_know_that_their_link_is_down() {
 fn no_advert_leaves_on_a_link_that_is_down_while_masters_learn_of_it() {
     for gone in [false, true] {
         let mut host = Host::of_many(1);
-        let due = |host: &Host, name: &str| {
-            let id = host.engine.instances.named(name).unwrap();
-            host.engine.timers.get(Timer::Advert(id)).unwrap()
-        };
-        host.now = due(&host, "I5");
+        let id = host.engine.instances.named("I5").unwrap();
+        host.now = host.engine.timers.get(Timer::Advert(id)).unwrap();
         host.event(if gone {
             Event::LinkGone(ETH)
         } else {
