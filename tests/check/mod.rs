@@ -3,6 +3,8 @@
 mod audit;
 mod bench;
 mod kinds;
+#[path = "../../src/vrrp/tests/lines.rs"]
+mod lines;
 mod pages;
 mod pool;
 mod quorum;
