@@ -104,6 +104,7 @@ impl Engine {
         let meant = core::mem::take(&mut self.resume.interfaces);
         self.resume_names(moment, meant);
         self.resume.settings.clear();
+        self.resume.trackers.clear();
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
