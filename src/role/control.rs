@@ -144,12 +144,17 @@ pub struct Control {
 
 impl Control {
     pub(super) fn new(start: Start) -> io::Result<Self> {
+        Self::ended_by(start, SignalKind::terminate())
+    }
+
+    /// The same with another signal that asks for the end.
+    fn ended_by(start: Start, end: SignalKind) -> io::Result<Self> {
         let mut beat = interval(BEAT);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         Ok(Self {
             setup: start.setup,
             supervisor: Peer::new(start.control)?,
-            terminate: signal(SignalKind::terminate())?,
+            terminate: signal(end)?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
             asking: asking()?,
@@ -363,6 +368,104 @@ pub(super) fn not_served(what: Asked) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log;
+    use crate::sys::testing;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// Stands for SIGTERM: it does not end a process, such as that of other tests, that has no handler.
+    const END: libc::c_int = libc::SIGURG;
+
+    fn control() -> (Control, Channel) {
+        let log = log::Settings {
+            identity: "test".into(),
+            suffix: String::new(),
+            syslog: false,
+            facility: log::Facility::DAEMON,
+            console: false,
+            file: None,
+            detail: 0,
+        };
+        let setup = Setup {
+            log,
+            keep: true,
+            undo: false,
+            again: false,
+            ignore_sigint: false,
+            watch_addresses: false,
+            no_bfd: false,
+            user: None,
+            core_files: false,
+            umask: None,
+            writes: None,
+        };
+        let (near, far) = Channel::pair().unwrap();
+        let start = Start { setup, control: near, fd: None, file: None, user: (0, 0) };
+        (Control::ended_by(start, SignalKind::from_raw(END)).unwrap(), far)
+    }
+
+    fn raise() {
+        nix::sys::signal::raise(nix::sys::signal::Signal::try_from(END).unwrap()).unwrap();
+    }
+
+    /// Takes events until this is true. An order to stop must not come before.
+    async fn until(control: &mut Control, what: impl Fn(&Control) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        while !what(control) {
+            assert!(Instant::now() < end, "it does not happen");
+            let order = tokio::time::timeout(Duration::from_millis(5), control.next()).await;
+            assert!(matches!(order, Err(_) | Ok(Order::Tick)), "{order:?}");
+        }
+    }
+
+    async fn stops(control: &mut Control) -> bool {
+        loop {
+            match tokio::time::timeout(PATIENCE, control.next()).await.unwrap() {
+                Order::Tick => {}
+                Order::Do(ToRole::Stop { keep }, None) => return keep,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// One test: all its parts use the same signal of this process.
+    #[test]
+    fn a_signal_at_the_end_of_the_supervisor_only_means_that_end() {
+        testing::run(async {
+            // It comes before the channel is closed. The role continues, as if it had come after that.
+            let (mut control, far) = control();
+            raise();
+            until(&mut control, |control| control.signal_due.is_some()).await;
+            assert!(control.signal_due.unwrap() > Instant::now() + CLOSES / 10);
+            drop(far);
+            until(&mut control, |control| control.orphan.is_some()).await;
+            assert!(control.signal_due.is_none() && control.signalled && !control.told());
+            // The second one asks for the end.
+            raise();
+            assert!(stops(&mut control).await);
+            assert!(control.told());
+
+            // The channel is closed first.
+            let (mut control, far) = self::control();
+            drop(far);
+            until(&mut control, |control| control.orphan.is_some()).await;
+            raise();
+            until(&mut control, |control| control.signalled).await;
+            // No other supervisor has come.
+            control.orphan = Some(Instant::now());
+            assert!(stops(&mut control).await);
+            assert!(control.told());
+
+            // The supervisor lives: somebody else wants this process to end.
+            let (mut control, far) = self::control();
+            raise();
+            until(&mut control, |control| control.signal_due.is_some()).await;
+            control.signal_due = Some(Instant::now());
+            assert!(stops(&mut control).await);
+            assert!(!control.told());
+            drop(far);
+        });
+    }
 
     #[test]
     fn messages_for_other_roles_are_counted_and_logged_less_and_less() {
