@@ -13,7 +13,8 @@ use crate::config::block::checker::{
 };
 use crate::config::block::service::RealServer;
 use crate::config::codes;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::judging::Refused;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Int};
 use crate::config::value::text::Text;
@@ -85,6 +86,16 @@ macro_rules! target {
             span: $block.span,
             end: $block.end,
         }
+    };
+}
+
+/// The first of these settings, and of those of the connection, that is given but cannot be used.
+macro_rules! refused {
+    ($block:expr, connects $(, $row:ident)*) => {
+        refused!($block, connect_ip, connect_port, bindto, bind_port, bind_if, fwmark $(, $row)*)
+    };
+    ($block:expr $(, $row:ident)*) => {
+        [$($block.$row.refused()),*].into_iter().flatten().next()
     };
 }
 
@@ -190,6 +201,22 @@ impl Server<'_> {
         );
     }
 
+    /// The same check, which always fails if one of its settings cannot be used: what cannot be judged as the
+    /// configuration asks must not count as good.
+    fn judged(&self, checker: Checker, refused: Option<Refused>, cx: &mut Load<'_>) -> Checker {
+        let Some(Spanned { value: keyword, span }) = refused else {
+            return checker;
+        };
+        let message = format!(
+            "the check of {} fails because '{keyword}' cannot be used: the server stays out of service",
+            self.block.header.address
+        );
+        cx.report(Diagnostic::advice(&codes::UNJUDGED, message).at(span));
+        let unusable = Some(format!("'{keyword}' of the configuration cannot be used").into());
+        // It is never in service, not even until the first attempt.
+        Checker { unusable, alpha: true, retry: 0, ..checker }
+    }
+
     /// A check with its schedule: its own settings, else those of its server, else those of its service, else the
     /// defaults of its kind.
     fn paced(
@@ -225,27 +252,32 @@ impl Server<'_> {
                 .unwrap_or(delay_loop),
             alpha: pace.alpha.or(server.alpha.value().map(|b| b.0)).unwrap_or(service.alpha),
             log_all_failures: service.log_all || pace.log_all_failures,
+            unusable: None,
         }
     }
 
     fn tcp(&self, block: &TcpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Tcp(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn ping(&self, block: &PingCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Ping(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn udp(&self, block: &UdpCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -265,24 +297,29 @@ impl Server<'_> {
             min_reply,
             max_reply,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Udp(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused =
+            refused!(block, connects, payload, require_reply, min_reply_length, max_reply_length);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn smtp(&self, block: &SmtpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
         let helo = Some(block.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects);
+        Some(self.judged(checker, refused, cx))
     }
 
     /// A `host` block is a check of its own, which inherits missing settings from the enclosing check.
@@ -300,12 +337,14 @@ impl Server<'_> {
         pace.warmup = pace.warmup.or(around.warmup);
         pace.delay_loop = pace.delay_loop.or(around.delay_loop);
         pace.alpha = pace.alpha.or(around.alpha);
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace,
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects).or(refused!(outer, bindto, bind_port, bind_if));
+        Some(self.judged(checker, refused, cx))
     }
 
     fn dns(&self, block: &DnsCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -315,12 +354,10 @@ impl Server<'_> {
             kind: block.record().number(),
             name: block.name.value().map_or_else(Box::default, |n| n.0.clone()),
         };
-        Some(self.paced(
-            CheckerKind::Dns(Box::new(check)),
-            &pace!(block),
-            block.retry().u32(),
-            None,
-        ))
+        let checker =
+            self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), block.retry().u32(), None);
+        let refused = refused!(block, connects, record, name);
+        Some(self.judged(checker, refused, cx))
     }
 
     /// The host name in requests, if the page does not set one.
@@ -331,9 +368,9 @@ impl Server<'_> {
 
     fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let mut urls = Vec::with_capacity(block.url.0.len());
+        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
         for url in &block.url.0 {
-            urls.extend(plain_url(url, cx));
+            urls.extend(plain_url(url, cx, &mut page));
         }
         if urls.is_empty() {
             let message = "HTTP_GET has no url, it is left out".to_owned();
@@ -351,19 +388,21 @@ impl Server<'_> {
             virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects, http_protocol).or(page);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let mut urls = Vec::with_capacity(block.url.0.len());
+        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
         for url in &block.url.0 {
-            urls.extend(tls_url(url, cx));
+            urls.extend(tls_url(url, cx, &mut page));
         }
         if urls.is_empty() {
             let message = "SSL_GET has no url, it is left out".to_owned();
@@ -381,12 +420,14 @@ impl Server<'_> {
             virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, connects, http_protocol, enable_sni, sni_name).or(page);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -414,12 +455,14 @@ impl Server<'_> {
             },
             dynamic: block.misc_dynamic.is_set(),
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Misc(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, user);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -492,7 +535,11 @@ const NO_PACE: Pace = Pace {
 
 macro_rules! url {
     ($name:ident, $Block:ty, $compliant:expr) => {
-        fn $name(block: &$Block, cx: &mut Load<'_>) -> Option<Url> {
+        /// `refused` becomes a setting that cannot be used, if there is one.
+        fn $name(block: &$Block, cx: &mut Load<'_>, refused: &mut Option<Refused>) -> Option<Url> {
+            let own = refused!(block, digest, status_code, regex);
+            let more = refused!(block, regex_min_offset, regex_max_offset);
+            *refused = refused.or(own).or(more);
             let Some(path) = block.path.value() else {
                 let message = "the url has no path, it is left out";
                 cx.report(
@@ -520,7 +567,7 @@ macro_rules! url {
                 digest: block.digest.value().map(|d| d.0),
                 status,
                 virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
-                pattern: pattern(parts, cx),
+                pattern: pattern(parts, cx, refused),
                 tls_compliant: compliant(block),
             })
         }
@@ -529,9 +576,6 @@ macro_rules! url {
 
 url!(plain_url, UrlBlock, |_| None);
 url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
-
-/// The consequence of a requirement that cannot be checked.
-const UNCHECKED: &str = "the page fails this check, so its server stays out of service";
 
 /// The regular expression settings of a page's block.
 struct PatternParts {
@@ -547,7 +591,11 @@ struct PatternParts {
     pattern_at: Span,
 }
 
-fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
+fn pattern(
+    parts: PatternParts,
+    cx: &mut Load<'_>,
+    refused: &mut Option<Refused>,
+) -> Option<Box<Pattern>> {
     let Some(text) = parts.text else {
         let given =
             parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
@@ -557,26 +605,27 @@ fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
         }
         return None;
     };
-    let mut min = parts.start;
     if let (Some(low), Some(high)) = (&parts.min, parts.max)
         && low.value >= high
     {
-        let message = "regex_min_offset must be below regex_max_offset, both are ignored";
-        cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
-        (min, parts.max) = (0, None);
+        // keepalived ignores both, and does not count it.
+        let message = "regex_min_offset must be below regex_max_offset";
+        let new = Diagnostic::error(&codes::CONFLICT, message).at(low.span);
+        cx.report(new.class(Class::Quiet));
+        *refused = refused.or(Some(Spanned::new("regex_min_offset", low.span)));
     }
     let pattern = Pattern {
         text,
         options: parts.options,
         absent: parts.absent,
-        min_offset: min,
+        min_offset: parts.start,
         max_offset: parts.max,
     };
     if let Err(why) = pattern.compile() {
         let message = format!("the regular expression cannot be used: {why}");
         let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
-        cx.report(new.note(UNCHECKED));
+        cx.report(new);
+        *refused = refused.or(Some(Spanned::new("regex", parts.pattern_at)));
     }
-    // A page that cannot be searched fails: it must not count as good without the check.
     Some(Box::new(pattern))
 }
