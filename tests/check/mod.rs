@@ -7,6 +7,7 @@ mod kinds;
 mod lines;
 mod pages;
 mod pool;
+mod presence;
 mod quorum;
 mod refusals;
 mod reload;
