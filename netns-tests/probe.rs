@@ -10,11 +10,11 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 
 use crate::http::service;
-use crate::lab::daemon::{CONF, signal_to};
+use crate::lab::daemon::{CONF, Role, signal_to};
 use crate::lab::node::{Node, command};
 use crate::lab::service::python;
 use crate::lab::{LIMIT, Lab, Res, ipvs, need};
-use crate::scenario::{DR, Servers, director, run};
+use crate::scenario::{DR, LAN, Servers, director, replaced, run};
 use crate::{cases, check};
 
 cases![Ipvs:
@@ -22,6 +22,8 @@ cases![Ipvs:
     datagrams_decide,
     name_servers_decide,
     a_tracked_file_decides,
+    a_bfd_session_decides,
+    a_service_is_checked_while_its_address_is_here,
     sync_daemons_follow_the_instance,
     timeouts_are_set_and_given_back,
 ];
@@ -214,6 +216,75 @@ fn a_tracked_file_decides(lab: &mut Lab) -> Res {
     check!(!format!("{later:?}").contains("10.0.0.71"), "{later:?}");
     node.must(["rm", "/run/down", "/run/more"])?;
     becomes(&node, &[(71, 1), (72, 1)])?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+fn a_bfd_session_decides(lab: &mut Lab) -> Res {
+    lab.segment("lan")?;
+    let (node, peer) = (lab.node("our")?, lab.node("peer")?);
+    lab.plug(&node, "lan", LAN, &["10.0.0.1/24"])?;
+    lab.plug(&peer, "lan", LAN, &["10.0.0.71/24"])?;
+    let session = |neighbor: u8, own: u8| {
+        format!(
+            "bfd_instance B {{\n neighbor_ip 10.0.0.{neighbor}\n source_ip 10.0.0.{own}\n min_rx 50\n \
+             min_tx 50\n multiplier 3\n checker\n}}\n"
+        )
+    };
+    let servers = [(71, "BFD_CHECK", "name B"), (72, "BFD_CHECK", "name B\nalpha")];
+    let daemon = run(lab, &node, &format!("{}{}", session(71, 1), service(&servers)))?;
+    lab.note("nothing is heard of the neighbor: only who waits for it is out");
+    becomes(&node, &[(71, 1)])?;
+    peer.write(CONF, &session(1, 71).replace(" checker\n", ""), 0o644)?;
+    let other = lab.subject.start(&peer)?;
+    becomes(&node, &[(71, 1), (72, 1)])?;
+    lab.note("it falls silent");
+    other.crash()?;
+    becomes(&node, &[])?;
+    lab.always().log(&node, "BFD check of [B] RS([10.0.0.71]:tcp:80) is DOWN")?;
+    lab.note("a process that is replaced knows what the other one had heard");
+    let old = daemon.role(Role::Checker)?;
+    signal_to(old, Signal::SIGKILL)?;
+    replaced(lab, &daemon, Role::Checker, old)?;
+    becomes(&node, &[])?;
+    let mark = lab.mark();
+    let other = lab.subject.start(&peer)?;
+    lab.after(mark).log(&node, "BFD check of [B] RS([10.0.0.72]:tcp:80) is UP")?;
+    becomes(&node, &[(71, 1), (72, 1)])?;
+    check!(other.stop()? && daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+fn a_service_is_checked_while_its_address_is_here(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it says nothing when a reload suspends checks")?;
+    let node = director(lab)?;
+    let globals = "global_defs {\n lvs_netlink_cmd_rcv_bufs 20000000\n lvs_netlink_cmd_rcv_bufs_force\n \
+                   lvs_netlink_monitor_rcv_bufs 30000000\n lvs_netlink_monitor_rcv_bufs_force\n}\n";
+    // Nobody listens there.
+    let services =
+        service(&[(71, "TCP_CHECK", "")]).replace("delay_loop 1", "delay_loop 1\nha_suspend");
+    let daemon = run(lab, &node, &format!("{globals}{services}"))?;
+    let deactivated = "Deactivating healthchecker for service [10.0.0.71]:tcp:80";
+    lab.always().log(&node, deactivated)?;
+    becomes(&node, &[(71, 1)])?;
+    let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status"])?;
+    check!(text.contains(", suspended"), "{text}");
+    // The kernel doubles what it is asked for.
+    let shown = node.must(["ss", "-a", "-m", "-f", "netlink"])?;
+    for size in ["rb40000000,", "rb60000000,"] {
+        check!(shown.contains(size), "{size}: {shown}");
+    }
+    lab.note("the address comes");
+    node.ip("addr add 10.1.0.1/32 dev lo\n")?;
+    becomes(&node, &[])?;
+    lab.note("it goes, and the server begins to listen");
+    let mark = lab.mark();
+    node.ip("addr del 10.1.0.1/32 dev lo\n")?;
+    lab.after(mark).log(&node, "Suspending healthchecker for service [10.0.0.71]:tcp:80")?;
+    let _server = node.run(|| std::net::TcpListener::bind("10.0.0.71:80"))??;
+    becomes(&node, &[])?;
+    node.ip("addr add 10.1.0.1/32 dev lo\n")?;
+    becomes(&node, &[(71, 1)])?;
     check!(daemon.stop()?, "the exit status is not zero");
     ipvs::becomes(&node, &[])
 }

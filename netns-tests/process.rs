@@ -238,14 +238,15 @@ fn a_killed_supervisor_takes_everything_with_it(lab: &mut Lab) -> Res {
     lab.always().some_adverts(&pair.svr1, 2)?;
     let below: Vec<u32> = primary.processes().into_iter().skip(1).collect();
     check!(!below.is_empty(), "there is one process only");
-    let mark = lab.mark();
+    let (mark, killed) = (lab.mark(), Wall::now());
     primary.signal(Signal::SIGKILL)?;
     let later = lab.after(mark);
-    let (gone, _) = later.log(&pair.svr1, "the supervisor is gone")?;
+    later.log(&pair.svr1, "the supervisor is gone")?;
     let (end, _) = later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
-    // Everything continues for a moment: a daemon that is restarted at once finds everything in place.
-    let went_on = end.millis_since(gone);
-    check!(went_on > 1_900.0, "it left after {went_on} ms");
+    // Everything continues for a moment: a daemon that is restarted at once finds everything in place. The line may be
+    // read late, so the moment begins with the signal. (A clock that is being set runs a little faster or slower.)
+    let went_on = end.millis_since(killed);
+    check!(went_on > 1_990.0, "it left after {went_on} ms");
     let adverts = later.adverts(&pair.svr1);
     check!(adverts.iter().any(|(_, advert)| advert.priority() == 200), "it fell silent");
     later.address(&pair.svr1, VIP, false)?;

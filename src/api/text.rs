@@ -190,8 +190,9 @@ fn servers(text: &mut String, checker: &Checker, now: &str) {
 
 fn service_line(service: &Service, now: &str) -> String {
     let sorry = if service.sorry { ", sorry server in service" } else { "" };
+    let suspended = if service.suspended { ", suspended" } else { "" };
     format!(
-        "{} {} for {}, weight {} of quorum {}{sorry}",
+        "{} {} for {}, weight {} of quorum {}{sorry}{suspended}",
         service.name,
         up(service.up),
         ago(&service.since, now),
@@ -408,7 +409,7 @@ web      process  good (4 running)
 
 IPVS is not available: Protocol not available
 
-[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+[10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service, suspended
   SERVER        STATE    FOR  WEIGHT  LAST CHECK
   10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
 ";
@@ -508,6 +509,7 @@ IPVS is not available: Protocol not available
                     weight: 4,
                     quorum: 1,
                     sorry: true,
+                    suspended: true,
                     refused: None,
                     servers: vec![server],
                 }],

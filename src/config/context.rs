@@ -146,6 +146,8 @@ pub(crate) struct Cx<'a> {
     /// The value of the last statement could not be used.
     pub refused: bool,
     interfaces: IndexMap<IfName, Option<Interface>>,
+    /// See [`Diagnostics::interfaces`].
+    interfaces_named: BTreeSet<String>,
     resolved: IndexMap<Box<str>, bool>,
     names: Names,
     /// Keywords that are not in effect yet: first place and number of uses.
@@ -204,6 +206,7 @@ impl<'a> Cx<'a> {
             texts: IndexMap::new(),
             refused: false,
             interfaces: IndexMap::new(),
+            interfaces_named: BTreeSet::new(),
             resolved: IndexMap::new(),
             names: Names::default(),
             later: IndexMap::new(),
@@ -321,11 +324,14 @@ impl<'a> Cx<'a> {
             Some(known) => known.is_some(),
             None => self.interface(name).is_some(),
         };
+        let message = format!("interface {name} {what} does not exist");
+        if !self.given().dynamic_interfaces {
+            self.interfaces_named.insert(message.clone());
+        }
         if !exists {
-            let message = format!("interface {name} {what} does not exist");
             let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
                 .at(at)
-                .note("it is used when it appears");
+                .note("it is used when it appears; a reload that brings it is refused without dynamic_interfaces");
             if self.given().dynamic_interfaces {
                 new = new.class(Class::Quiet);
             }
@@ -478,7 +484,9 @@ impl<'a> Cx<'a> {
         }
         self.explain_marks();
         let secrets = self.hide_secrets();
-        let Self { reports, sources, document, .. } = self;
-        (Diagnostics::new(reports, sources, secrets), document)
+        let Self { reports, sources, document, interfaces_named, .. } = self;
+        let mut diagnostics = Diagnostics::new(reports, sources, secrets);
+        diagnostics.interfaces = interfaces_named;
+        (diagnostics, document)
     }
 }

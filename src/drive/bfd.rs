@@ -6,6 +6,7 @@
 
 use core::time::Duration;
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,10 +17,11 @@ use std::thread;
 use crate::base::rng::Rng;
 use crate::base::{Family, Instant};
 use crate::bfd::{Action, Engine, Event, Report, Rx, SessionId};
+use crate::drive::class::{Class, RealTime};
 use crate::model::extras::Bfd;
 use crate::sys::poll::{Epoll, Ready, Timer, Wake};
 use crate::sys::udp::{Listener, Sender};
-use crate::sys::{clock, sched};
+use crate::sys::{clock, process, sched};
 
 /// Destination ports for one hop and for several hops.
 const PORTS: [(u16, bool); 2] = [(3784, false), (4784, true)];
@@ -55,6 +57,18 @@ pub enum Said {
 /// The receiver of these messages; returns false when it no longer exists.
 pub type Tell = Box<dyn FnMut(Said) -> bool + Send>;
 
+/// How the thread is to run: keepalived's `bfd_` settings of its BFD process.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Treatment {
+    /// Its name in lists of threads.
+    pub name: CString,
+    /// Nice value, -20 to 19.
+    pub nice: i8,
+    /// Processors it may use.
+    pub processors: Vec<u32>,
+    pub real_time: RealTime,
+}
+
 /// The handle of the thread. Dropping it ends the thread.
 pub struct Sessions {
     orders: Option<mpsc::Sender<Order>>,
@@ -63,6 +77,7 @@ pub struct Sessions {
 
 #[derive(Debug)]
 enum Order {
+    Treat(Box<Treatment>),
     Have(Vec<Bfd>),
     Stop,
 }
@@ -81,6 +96,11 @@ impl Sessions {
             .stack_size(STACK)
             .spawn(move || serve(again, &receiver, &called, tell))?;
         Ok(Self { orders: Some(orders), wake })
+    }
+
+    /// Sets how the thread runs from now on.
+    pub fn treat(&self, treatment: Treatment) {
+        self.order(Order::Treat(Box::new(treatment)));
     }
 
     /// Sets the sessions to run from now on.
@@ -112,9 +132,11 @@ impl Drop for Sessions {
 fn serve(mut again: bool, orders: &mpsc::Receiver<Order>, wake: &Arc<Wake>, mut tell: Tell) {
     sched::timer_slack(1);
     let mut wanted = Vec::new();
+    let mut class = Class::default();
     loop {
-        let turn =
-            AssertUnwindSafe(|| Driver::new(again, wake)?.run(orders, &mut wanted, &mut tell));
+        let turn = AssertUnwindSafe(|| {
+            Driver::new(again, wake)?.run(orders, &mut wanted, &mut class, &mut tell)
+        });
         match catch_unwind(turn) {
             Ok(Ok(())) => return,
             Ok(Err(e)) => tracing::error!("BFD: {e}; all sessions begin anew"),
@@ -127,6 +149,19 @@ fn serve(mut again: bool, orders: &mpsc::Receiver<Order>, wake: &Arc<Wake>, mut 
         thread::sleep(PAUSE);
         wake.call();
     }
+}
+
+/// Applies settings to the calling thread. What the system refuses is logged.
+fn treat(class: &mut Class, treatment: &Treatment) {
+    let Treatment { name, nice, processors, real_time } = treatment;
+    process::set_name(name);
+    if let Err(e) = sched::nice_here(*nice) {
+        tracing::warn!("BFD cannot use nice value {nice}: {e}");
+    }
+    if let Err(e) = sched::run_here_on(processors) {
+        tracing::warn!("BFD cannot run on processors {processors:?}: {e}");
+    }
+    class.set(*real_time);
 }
 
 struct Driver<'a> {
@@ -188,6 +223,7 @@ impl<'a> Driver<'a> {
         mut self,
         orders: &mpsc::Receiver<Order>,
         wanted: &mut Vec<Bfd>,
+        class: &mut Class,
         tell: &mut Tell,
     ) -> io::Result<()> {
         if !wanted.is_empty() {
@@ -206,6 +242,7 @@ impl<'a> Driver<'a> {
             self.hear(if due { QUEUE } else { PACKETS });
             loop {
                 match orders.try_recv() {
+                    Ok(Order::Treat(treatment)) => treat(class, &treatment),
                     Ok(Order::Have(sessions)) => {
                         wanted.clone_from(&sessions);
                         self.reload(sessions);

@@ -76,6 +76,9 @@ pub enum ToRole {
     Resume(Memory),
     /// For `vrrp`: whether the kernel's IPVS can be written, as `checker` found.
     Ipvs { works: bool },
+    /// For `checker`: the states of BFD sessions that `vrrp` observes, all of those that have changed since they were
+    /// configured.
+    Observed(Vec<TrackReport>),
     /// Stop in good order, answer with `Done` and exit.
     Stop {
         /// Leave the kernel's objects as they are (`--dont-release-vrrp`, `--dont-release-ipvs`).
@@ -100,6 +103,7 @@ impl ToRole {
             Self::Resume(Memory::Vrrp(_)) => "Resume (vrrp)",
             Self::Resume(Memory::Checker(_)) => "Resume (checker)",
             Self::Ipvs { .. } => "Ipvs",
+            Self::Observed(_) => "Observed",
             Self::Stop { .. } => "Stop",
             Self::Count => "Count",
             Self::Answer(_) => "Answer",
@@ -122,6 +126,9 @@ pub enum FromRole {
     Remember(Memory),
     /// From `checker`: whether the kernel's IPVS can be written; sent when it changes.
     Ipvs { works: bool },
+    /// From `vrrp`: the states of BFD sessions for `checker`, all of those that have changed since they were configured;
+    /// sent when one of them changes.
+    Observed(Vec<TrackReport>),
     /// The channel of the last `Connect` to this role cannot be used: another one is needed.
     Unconnected(RoleName),
     /// From `api`: a request to the supervisor.

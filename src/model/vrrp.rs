@@ -70,6 +70,9 @@ pub struct Vrrp {
     pub receive_buffers: ReceiveBuffers,
     /// `allow_if_changes`: an interface may come back with another type.
     pub allow_interface_changes: bool,
+    /// The mark of interfaces that this daemon creates, which no other one of the host has. Set where the daemon runs;
+    /// empty: none.
+    pub mark: Box<str>,
 }
 
 /// `lvs_sync_daemon`: connections are synchronized with other directors.
@@ -225,6 +228,14 @@ impl Instance {
     #[must_use]
     pub fn ah_key(&self) -> Option<&[u8; 8]> {
         self.extras.as_ref()?.ah_key.as_ref().map(Secret::reveal)
+    }
+
+    /// Frames that announce all addresses after an advert of lower priority.
+    #[must_use]
+    pub fn frames_after_lower(&self) -> u32 {
+        let addresses = self.addresses.len().saturating_add(self.excluded.len());
+        let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
+        addresses.saturating_mul(self.garp.lower_prio_repeat)
     }
 
     /// Whether packets to and from its addresses are dropped while it is master: with `no_accept`, and in strict mode

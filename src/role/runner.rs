@@ -312,7 +312,11 @@ impl Runner {
             }
             // `serve` handles the first of these; the second reaches every role, and this one has no counters.
             ToRole::Stop { .. } | ToRole::Count => {}
-            ToRole::Resume(_) | ToRole::Ipvs { .. } | ToRole::Change { .. } | ToRole::Answer(_) => {
+            ToRole::Resume(_)
+            | ToRole::Ipvs { .. }
+            | ToRole::Observed(_)
+            | ToRole::Change { .. }
+            | ToRole::Answer(_) => {
                 control.unexpected(&message);
             }
         }

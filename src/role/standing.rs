@@ -4,6 +4,7 @@
 use std::ffi::{CStr, CString};
 
 use super::table;
+use crate::drive::bfd::Treatment;
 use crate::drive::class::RealTime;
 use crate::ipc::RoleName;
 use crate::model::Global;
@@ -13,6 +14,7 @@ use crate::sys::{process, sched};
 /// Names of keepalived's processes, which tools look for (`process_names`).
 const NAMES: [(RoleName, &str); 2] =
     [(RoleName::Vrrp, "keepalived_vrrp"), (RoleName::Checker, "keepalived_lvs")];
+const BFD_NAME: &str = "keepalived_bfd";
 
 /// The settings in effect for this process.
 pub struct Standing {
@@ -40,7 +42,8 @@ impl Standing {
         let wanted = match self.role {
             RoleName::Vrrp => ProcessSettings {
                 nice: global.vrrp_nice,
-                no_swap: global.vrrp_no_swap,
+                // The BFD thread is part of this process.
+                no_swap: global.vrrp_no_swap || settings.bfd.no_swap,
                 ..settings.vrrp.clone()
             },
             _ => settings.checker.clone(),
@@ -71,6 +74,29 @@ impl Standing {
         }
     }
 
+    /// The configured treatment of the BFD thread, after [`Self::take`]: what is not configured is as for the process.
+    pub fn bfd(&self, global: &Global) -> Treatment {
+        let settings = &global.settings;
+        let own = &settings.bfd;
+        let name = configured(own.name.as_deref(), BFD_NAME, settings).unwrap_or("bfd");
+        let processors = [&own.cpus, &self.now.cpus, &self.processors];
+        Treatment {
+            name: CString::new(name).unwrap_or_default(),
+            nice: own.nice.or(self.now.nice).unwrap_or(self.nice),
+            processors: processors
+                .into_iter()
+                .find(|all| !all.is_empty())
+                .cloned()
+                .unwrap_or_default(),
+            real_time: RealTime {
+                priority: own.rt_priority,
+                // A process has one limit: the larger one, so that neither thread is killed within its own.
+                limit: own.rt_limit.max(self.now.rt_limit),
+                ..RealTime::default()
+            },
+        }
+    }
+
     /// The configured scheduling of the role's time-critical thread.
     pub fn real_time(&self, global: &Global) -> RealTime {
         let settings = &global.settings;
@@ -80,7 +106,13 @@ impl Standing {
         };
         RealTime {
             priority,
-            limit: self.now.rt_limit,
+            limit: match self.role {
+                // That of the BFD thread counts too, see `bfd`.
+                RoleName::Vrrp if settings.bfd.rt_priority.is_some() => {
+                    settings.bfd.rt_limit.max(self.now.rt_limit)
+                }
+                _ => self.now.rt_limit,
+            },
             most: u8::try_from(settings.max_auto_priority).ok().filter(|most| *most > 0),
             delay: settings.min_auto_priority_delay,
         }
@@ -93,10 +125,17 @@ fn name(role: RoleName, settings: &Settings) -> Option<&str> {
         RoleName::Vrrp => &settings.vrrp.name,
         _ => &settings.checker.name,
     };
-    let theirs = || NAMES.iter().find(|(r, _)| *r == role).map(|(_, name)| *name);
-    own.as_deref()
-        .or_else(|| theirs().filter(|_| settings.process_names))
-        .or(settings.process_name.as_deref())
+    let theirs = NAMES.iter().find(|(r, _)| *r == role).map(|(_, name)| *name);
+    configured(own.as_deref(), theirs.unwrap_or_default(), settings)
+}
+
+/// The name of its own, that of keepalived with `process_names`, or `process_name`.
+fn configured<'a>(
+    own: Option<&'a str>,
+    theirs: &'a str,
+    settings: &'a Settings,
+) -> Option<&'a str> {
+    own.or_else(|| settings.process_names.then_some(theirs)).or(settings.process_name.as_deref())
 }
 
 /// Sets the name of this process, or restores the original one.

@@ -35,8 +35,8 @@ use crate::cli::args::Options;
 use crate::cli::exit::Exit;
 use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::log;
-use crate::status::daemon;
 use crate::status::vrrp::Summary;
+use crate::status::{TrackReport, daemon};
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
 pub use files::PidFiles;
@@ -121,6 +121,10 @@ struct Supervisor {
     status_due: bool,
     /// `vrrp` must be told whether IPVS works.
     ipvs_due: bool,
+    /// The states of BFD sessions for `checker`, as `vrrp` last reported them.
+    observed: Vec<TrackReport>,
+    /// They are to be passed on.
+    observed_due: bool,
     /// It has been told at least once.
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
@@ -180,7 +184,7 @@ struct Ending {
 
 impl Supervisor {
     fn new(options: Options, place: &Place, mut pid_files: PidFiles) -> io::Result<Self> {
-        let setup = setup(&options, log_settings(&options, place), user());
+        let setup = setup(&options, place, user());
         let services = services_file(&options, place);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
@@ -236,6 +240,8 @@ impl Supervisor {
             reload_due: false,
             status_due: false,
             ipvs_due: false,
+            observed: Vec::new(),
+            observed_due: false,
             ipvs_told: false,
             unconnected: BTreeSet::new(),
             strange: 0,
@@ -400,6 +406,13 @@ impl Supervisor {
                     self.pass_on_soon();
                 }
             }
+            FromRole::Observed(reports) => {
+                if role == RoleName::Vrrp {
+                    self.observed = reports;
+                    self.observed_due = true;
+                    self.pass_on_soon();
+                }
+            }
             FromRole::Unconnected(other) => {
                 let pair = (role.min(other), role.max(other));
                 if CHANNELS.contains(&pair) {
@@ -426,6 +439,11 @@ impl Supervisor {
         }
         if core::mem::take(&mut self.ipvs_due) {
             self.tell_ipvs();
+        }
+        if core::mem::take(&mut self.observed_due)
+            && let Some(checker) = self.children.iter_mut().find(|c| c.role == RoleName::Checker)
+        {
+            checker.tell(&ToRole::Observed(self.observed.clone()), Vec::new());
         }
         if core::mem::take(&mut self.status_due) {
             self.tell_status();
@@ -503,7 +521,10 @@ impl Supervisor {
         // Virtual servers left by a crashed daemon are removed even if none are configured.
         let left = self.current.is_none() && self.services.as_deref().is_some_and(has_services);
         let checker = self.options.checker && (needs.checker || all || left);
-        let runner = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
+        let needed = (vrrp && needs.vrrp_runner) || (checker && needs.checker_runner);
+        // One that runs stays: scripts of what a reload removes run to their end.
+        let runs = self.children.iter().any(|c| c.role == RoleName::Runner && c.wanted);
+        let runner = needed || (runs && (vrrp || checker));
         [(RoleName::Runner, runner), (RoleName::Vrrp, vrrp), (RoleName::Checker, checker)]
     }
 }
@@ -531,9 +552,9 @@ pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
 }
 
 /// The setup that is sent to each role first.
-fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
+fn setup(options: &Options, place: &Place, user: Option<(u32, u32)>) -> Setup {
     Setup {
-        log,
+        log: log_settings(options, place),
         keep: false,
         undo: false,
         again: false,
@@ -543,6 +564,7 @@ fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Set
         user,
         core_files: options.core_files,
         umask: options.umask,
+        mark: place.mark(options),
         writes: None,
     }
 }

@@ -17,6 +17,7 @@ use super::peers::{Peers, Said};
 use super::standing::Standing;
 use super::table;
 use crate::base::Instant;
+use crate::bfd::Report;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
@@ -100,9 +101,13 @@ struct Role {
     snapshot_due: bool,
     /// or at the next tick: the last attempt failed, or the tables kept changing.
     snapshot_later: bool,
+    /// Some of the configured objects are routes.
+    watch_routes: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    /// The mark of interfaces that this daemon creates.
+    mark: Box<str>,
     /// Running IPVS sync daemons may have been started by this role.
     watch_daemons: bool,
     standing: Standing,
@@ -149,8 +154,10 @@ impl Role {
             alive,
             snapshot_due: true,
             snapshot_later: false,
+            watch_routes: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            mark: control.setup().mark.clone(),
             watch_daemons: false,
             standing: Standing::new(RoleName::Vrrp),
             host: HostSettings::default(),
@@ -187,9 +194,7 @@ impl Role {
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),
                 said = self.peers.next() => self.said(said),
-                report = self.bfds.next() => if report.for_vrrp {
-                    self.event(Event::Report(TrackReport::bfd(report.name, report.up)));
-                },
+                report = self.bfds.next() => self.bfd_changed(&mut control, report),
                 order = control.next() => self.order(&mut control, order),
             }
             self.changed(&mut changes);
@@ -202,6 +207,16 @@ impl Role {
             self.pass_on();
         }
         self.leave(control).await
+    }
+
+    /// A BFD session changed.
+    fn bfd_changed(&mut self, control: &mut Control, report: Report) {
+        if let Some(states) = self.bfds.observed(&report) {
+            control.tell(&FromRole::Observed(states));
+        }
+        if report.for_vrrp {
+            self.event(Event::Report(TrackReport::bfd(report.name, report.up)));
+        }
     }
 
     /// The end: everything is undone; the runner still has to be notified.
@@ -223,7 +238,8 @@ impl Role {
         match message {
             ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
             ToRole::Apply { generation } => {
-                if let Some(part) = self.prepared.take(generation) {
+                if let Some(mut part) = self.prepared.take(generation) {
+                    part.vrrp.mark.clone_from(&self.mark);
                     self.applying = Some(generation);
                     self.resize(&part);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));
@@ -235,7 +251,7 @@ impl Role {
                         real_time: self.standing.real_time(&part.global),
                         beat: Some(table::beat(part.vrrp.shortest_interval())),
                     };
-                    self.bfds.have(&part.vrrp.bfds);
+                    self.bfds.have(&part.vrrp.bfds, self.standing.bfd(&part.global));
                     let config = Arc::new(part.vrrp);
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
@@ -257,7 +273,10 @@ impl Role {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
             }
-            ToRole::Resume(Memory::Checker(_)) | ToRole::Change { .. } | ToRole::Answer(_) => {
+            ToRole::Resume(Memory::Checker(_))
+            | ToRole::Observed(_)
+            | ToRole::Change { .. }
+            | ToRole::Answer(_) => {
                 control.unexpected(&message);
             }
         }
@@ -324,6 +343,7 @@ impl Role {
             routes: !part.vrrp.static_routes.is_empty() || extras().any(|e| !e.routes.is_empty()),
             rules: !part.vrrp.static_rules.is_empty() || extras().any(|e| !e.rules.is_empty()),
         };
+        self.watch_routes = watch.routes;
         match self.monitor.watch(watch) {
             Ok(news) => self.snapshot_due |= news,
             Err(e) => tracing::warn!("cannot listen to changes of routes and rules: {e}"),
@@ -426,7 +446,13 @@ impl Role {
             let event = match change {
                 Change::Link(link) => Event::Link(link),
                 Change::LinkGone(index) => Event::LinkGone(index),
-                Change::Object(change) => Event::Object(change),
+                Change::Object(change) => {
+                    // With the last address of a network go the routes through it, of which the kernel tells nothing.
+                    let gone = change.kind == ChangeKind::Gone && !change.own;
+                    self.snapshot_later |=
+                        gone && self.watch_routes && change.sight.as_address().is_some();
+                    Event::Object(change)
+                }
                 Change::Lost => {
                     tracing::warn!("messages from the kernel were lost, reading everything again");
                     self.snapshot_due = true;

@@ -41,15 +41,22 @@ fn set_policy(policy: libc::c_int, priority: u8) -> io::Result<()> {
 /// # Errors
 /// `EACCES` if it is lowered without the capability SYS_NICE.
 pub fn nice(value: i8) -> io::Result<()> {
-    for thread in threads() {
-        // SAFETY: no pointers.
-        let answer =
-            unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), value.into()) };
-        if answer < 0 {
-            ended_or(io::Error::last_os_error())?;
-        }
-    }
-    Ok(())
+    threads().into_iter().try_for_each(|thread| nice_of(thread, value).or_else(ended_or))
+}
+
+/// Sets the nice value, -20 to 19, of the calling thread alone.
+///
+/// # Errors
+/// As [`nice`].
+pub fn nice_here(value: i8) -> io::Result<()> {
+    nice_of(0, value)
+}
+
+fn nice_of(thread: i32, value: i8) -> io::Result<()> {
+    // SAFETY: no pointers.
+    let answer =
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, thread.cast_unsigned(), value.into()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The nice value of the calling thread.
@@ -75,16 +82,26 @@ pub fn processors() -> io::Result<Vec<u32>> {
 /// # Errors
 /// `EINVAL` if none of these processors exists.
 pub fn run_on(processors: &[u32]) -> io::Result<()> {
+    let set = set_of(processors)?;
+    threads().into_iter().try_for_each(|thread| {
+        sched_setaffinity(Pid::from_raw(thread), &set).or_else(|e| ended_or(e.into()))
+    })
+}
+
+/// Restricts the calling thread alone to these processors.
+///
+/// # Errors
+/// As [`run_on`].
+pub fn run_here_on(processors: &[u32]) -> io::Result<()> {
+    Ok(sched_setaffinity(Pid::from_raw(0), &set_of(processors)?)?)
+}
+
+fn set_of(processors: &[u32]) -> io::Result<CpuSet> {
     let mut set = CpuSet::new();
     for number in processors {
         set.set(usize::try_from(*number).unwrap_or(usize::MAX))?;
     }
-    for thread in threads() {
-        if let Err(e) = sched_setaffinity(Pid::from_raw(thread), &set) {
-            ended_or(e.into())?;
-        }
-    }
-    Ok(())
+    Ok(set)
 }
 
 /// Threads of this process, the first one first, because threads that it starts meanwhile inherit its settings.

@@ -143,8 +143,7 @@ impl Engine {
                 tracing::info!("VRRP_Script({name}) failed (could not be started: error {errno})");
             }
         }
-        let users = self.note_tracker(id, State::of(after));
-        self.reconsider_all(moment, users);
+        self.tracker_is(moment, id, State::of(after));
         moment.out.push(Action::Report);
     }
 

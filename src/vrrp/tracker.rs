@@ -56,8 +56,7 @@ impl Engine {
         // A name that is not configured may belong to the next configuration.
         self.reports.insert(subject, state);
         if let Some(tracker) = tracker {
-            let concerned = self.note_tracker(tracker, state);
-            self.reconsider_all(moment, concerned);
+            self.tracker_is(moment, tracker, state);
         }
         if before != Some(state) {
             moment.out.push(Action::Report);
@@ -147,8 +146,7 @@ impl Engine {
             };
             tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
-                let concerned = self.note_tracker(tracker, state);
-                self.reconsider_all(moment, concerned);
+                self.tracker_is(moment, tracker, state);
             }
         }
     }

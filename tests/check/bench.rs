@@ -62,6 +62,8 @@ pub struct Bench {
     pub trace_probes: bool,
     /// Answers of the kernel that are held back.
     pub hold: bool,
+    /// Answers to operations are held back.
+    pub hold_writes: bool,
     pub held: Vec<Action>,
     tokens: BTreeSet<u64>,
 }
@@ -91,6 +93,7 @@ impl Bench {
             done: false,
             trace_probes: false,
             hold: false,
+            hold_writes: false,
             held: Vec::new(),
             tokens: BTreeSet::new(),
         }
@@ -165,7 +168,7 @@ impl Bench {
 
     /// Releases the held answers of the kernel.
     pub fn release(&mut self) {
-        self.hold = false;
+        (self.hold, self.hold_writes) = (false, false);
         let mut events = Vec::new();
         for action in std::mem::take(&mut self.held) {
             self.act(action, &mut events);
@@ -231,6 +234,7 @@ impl Bench {
             Action::Read { .. } | Action::List | Action::Apply { .. } if self.hold => {
                 self.held.push(action)
             }
+            Action::Apply { .. } if self.hold_writes => self.held.push(action),
             Action::Read { services } => {
                 self.trace.push("read".into());
                 let result = match self.broken {

@@ -291,3 +291,69 @@ fn a_report_that_does_not_come_is_not_waited_for_without_end() {
     bench.stop(false);
     assert!(bench.done);
 }
+
+fn session(bench: &mut Bench, up: bool) {
+    bench.event(Event::Report(TrackReport::bfd("b".into(), up)));
+}
+
+#[test]
+fn a_bfd_session_takes_a_server_down_at_once_and_brings_it_back() {
+    let mut bench = Bench::new();
+    let mut config = checked_by(CheckerKind::Bfd("b".into()));
+    // Neither retries nor periods are for sessions.
+    config.services[0].servers[0].checkers[0].retry = 3;
+    bench.reload(&config);
+    // Before its first change a session says nothing: nobody waits for a neighbor without BFD.
+    assert_eq!(bench.pool(), "71*1 72*1");
+    bench.seconds(100);
+    assert_eq!(bench.pool(), "71*1 72*1");
+    bench.took();
+    session(&mut bench, true);
+    assert_eq!(bench.took().iter().filter(|line| line.contains("mail")).count(), 0);
+    session(&mut bench, false);
+    assert_eq!(bench.pool(), "72*1");
+    says(&mut bench, "BFD check of [b] RS([10.0.0.71]:tcp:80) is DOWN");
+    mails(&mut bench, "=> BFD CHECK b failed on service <=");
+    let last =
+        |bench: &Bench| bench.engine.view(bench.now).services[0].servers[0].checks[0].last.clone();
+    assert_eq!(last(&bench), "BFD session b is down");
+    // A reload changes nothing, neither does a new process that hears of the same state.
+    bench.reload(&config);
+    bench.seconds(5);
+    assert_eq!(bench.pool(), "72*1");
+    let summary = bench.crash(2);
+    bench.event(Event::Resume(summary));
+    session(&mut bench, false);
+    bench.reload(&config);
+    bench.seconds(5);
+    assert_eq!(bench.pool(), "72*1");
+    session(&mut bench, true);
+    assert_eq!(bench.pool(), "71*1 72*1");
+    says(&mut bench, "BFD check of [b] RS([10.0.0.71]:tcp:80) is UP");
+    mails(&mut bench, "=> BFD CHECK b succeeded on service <=");
+    // Others are not concerned.
+    bench.event(Event::Report(TrackReport::bfd("c".into(), false)));
+    assert_eq!(bench.pool(), "71*1 72*1");
+}
+
+#[test]
+fn with_alpha_a_server_waits_for_its_session() {
+    let mut bench = Bench::new();
+    let mut config = checked_by(CheckerKind::Bfd("b".into()));
+    config.services[0].servers[0].checkers[0].alpha = true;
+    bench.reload(&config);
+    bench.seconds(100);
+    assert_eq!(bench.pool(), "72*1");
+    session(&mut bench, true);
+    assert_eq!(bench.pool(), "71*1 72*1");
+    // A start finds that another process had taken the server out, and knows no session yet: that does not stay so.
+    let mut config = checked_by(CheckerKind::Bfd("b".into()));
+    bench.reload(&config);
+    session(&mut bench, false);
+    assert_eq!(bench.pool(), "72*1");
+    bench.crash(2);
+    config.services[0].servers[0].checkers[0].alpha = false;
+    bench.reload(&config);
+    bench.seconds(5);
+    assert_eq!(bench.pool(), "71*1 72*1");
+}

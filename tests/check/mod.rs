@@ -8,6 +8,7 @@ mod kinds;
 mod lines;
 mod pages;
 mod pool;
+mod presence;
 mod quorum;
 mod refusals;
 mod reload;

@@ -234,3 +234,35 @@ fn a_sync_group_without_its_list_is_told_how_to_write_it() {
         "{text}"
     );
 }
+
+#[test]
+fn a_reload_does_not_bring_an_interface_that_is_missing() {
+    let host = |names: &[&str]| {
+        names.iter().fold(StaticHost::default(), |host, name| host.with_interface(name, &[]))
+    };
+    let read = |text: &str, names: &[&str]| {
+        let files = MemoryFiles::single("/k.conf", text.as_bytes());
+        let host = host(names);
+        load(&files, &host, &Options::new("/k.conf", &host))
+    };
+    let refused = |before: &str, then: &[&str], after: &str, now: &[&str]| {
+        let known = read(before, then).diagnostics.mistake_numbers();
+        let after = read(after, now).diagnostics;
+        after.new_errors(&known).map(|d| after.log_line(d)).collect::<Vec<_>>()
+    };
+    let right = instance("A", 1, "");
+    let wrong = right.replace("eth0", "eth00");
+    let found = refused(&right, &["eth0"], &wrong, &["eth0"]);
+    assert!(
+        matches!(found.as_slice(), [one] if one.contains("eth00") && one.contains("does not exist")),
+        "{found:?}"
+    );
+    // It was missing before, or has gone since, or another instance is to use it.
+    assert_eq!(refused(&wrong, &["eth0"], &wrong, &["eth0"]), Vec::<String>::new());
+    assert_eq!(refused(&right, &["eth0"], &right, &[]), Vec::<String>::new());
+    let two = format!("{right}{}", instance("B", 2, ""));
+    assert_eq!(refused(&right, &["eth0"], &two, &[]).len(), 1);
+    // The user says that interfaces come later.
+    let dynamic = format!("global_defs {{\n dynamic_interfaces\n}}\n{wrong}");
+    assert_eq!(refused(&right, &["eth0"], &dynamic, &["eth0"]), Vec::<String>::new());
+}

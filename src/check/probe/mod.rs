@@ -11,9 +11,11 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use super::CheckerSlot;
+use crate::base::Name;
 use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
+pub(super) mod bfd;
 pub mod datagram;
 pub mod dns;
 pub(super) mod file;
@@ -213,8 +215,7 @@ impl Tries {
     }
 }
 
-/// A kind of check that this version supports, with its settings. Other kinds count as not configured; reading the
-/// configuration reports them.
+/// A kind of check with its settings.
 ///
 /// A new kind is a file beside `tcp.rs` with its protocol and texts, and a line in each method here.
 #[derive(Clone, Copy, Debug)]
@@ -227,26 +228,28 @@ pub(super) enum Kind<'c> {
     Dns(&'c DnsCheck),
     Smtp(&'c SmtpCheck),
     File(&'c FileCheck),
+    /// The name of a session.
+    Bfd(&'c Name),
 }
 
 impl<'c> Kind<'c> {
-    pub const fn of(kind: &'c CheckerKind) -> Option<Self> {
+    pub const fn of(kind: &'c CheckerKind) -> Self {
         match kind {
-            CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
-            CheckerKind::Misc(check) => Some(Self::Misc(check)),
-            CheckerKind::Http(check) => Some(Self::Http(check)),
-            CheckerKind::Udp(check) => Some(Self::Udp(check)),
-            CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
-            CheckerKind::Dns(check) => Some(Self::Dns(check)),
-            CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
-            CheckerKind::File(check) => Some(Self::File(check)),
-            CheckerKind::Bfd(_) => None,
+            CheckerKind::Tcp(connection) => Self::Tcp(connection),
+            CheckerKind::Misc(check) => Self::Misc(check),
+            CheckerKind::Http(check) => Self::Http(check),
+            CheckerKind::Udp(check) => Self::Udp(check),
+            CheckerKind::Ping(connection) => Self::Ping(connection),
+            CheckerKind::Dns(check) => Self::Dns(check),
+            CheckerKind::Smtp(check) => Self::Smtp(check),
+            CheckerKind::File(check) => Self::File(check),
+            CheckerKind::Bfd(session) => Self::Bfd(session),
         }
     }
 
     /// It has no attempts and waits for reports.
     pub const fn is_told(self) -> bool {
-        matches!(self, Self::File(_))
+        matches!(self, Self::File(_) | Self::Bfd(_))
     }
 
     /// The request of an attempt at that page. None if there is no such page, or a check without attempts.
@@ -259,7 +262,7 @@ impl<'c> Kind<'c> {
             Self::Ping(connection) => Request::Ping(connection.clone()),
             Self::Dns(check) => Request::Dns(Box::new(check.clone())),
             Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
-            Self::File(_) => return None,
+            Self::File(_) | Self::Bfd(_) => return None,
         })
     }
 
@@ -312,6 +315,7 @@ impl<'c> Kind<'c> {
             Self::Dns(a) => matches!(other, Kind::Dns(b) if a == b),
             Self::Smtp(a) => matches!(other, Kind::Smtp(b) if a == b),
             Self::File(a) => matches!(other, Kind::File(b) if a.file == b.file),
+            Self::Bfd(a) => matches!(other, Kind::Bfd(b) if a == b),
         }
     }
 
@@ -340,6 +344,7 @@ impl<'c> Kind<'c> {
             Self::Dns(_) => "DNS_CHECK",
             Self::Smtp(_) => "SMTP_CHECK",
             Self::File(_) => "FILE_CHECK",
+            Self::Bfd(_) => "BFD_CHECK",
         }
     }
 
@@ -353,6 +358,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => ping::mail_body(last).into(),
             Self::Dns(_) => dns::mail_body(last).into(),
             Self::Smtp(_) => smtp::mail_body(last),
+            Self::Bfd(session) => bfd::mail_body(session, last),
             Self::File(_) => return None,
         })
     }
@@ -368,6 +374,7 @@ impl<'c> Kind<'c> {
             Self::Dns(_) => dns::success_line(&subject.server),
             Self::Smtp(_) => smtp::success_line(&subject.server),
             Self::File(check) => file::success_line(check, &subject.server),
+            Self::Bfd(session) => bfd::success_line(session, &subject.server),
         }
     }
 
@@ -387,6 +394,7 @@ impl<'c> Kind<'c> {
             Self::Dns(_) => dns::failure_line(&subject.server, failure, tries.made()),
             Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
             Self::File(check) => file::failure_line(check, &subject.server, failure),
+            Self::Bfd(session) => bfd::failure_line(session, &subject.server),
         }
     }
 
@@ -408,7 +416,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
             Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
             Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
-            Self::File(_) => None,
+            Self::File(_) | Self::Bfd(_) => None,
         }
     }
 }

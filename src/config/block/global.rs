@@ -168,8 +168,8 @@ block! {
         /// Name of the checker process.
         checker_process_name: One<Cut<15>> = "checker_process_name" | "lvs_process_name" (old silent),
             otherwise("process_name");
-        /// Name of the BFD process.
-        bfd_process_name: One<Cut<15>> = "bfd_process_name", later, otherwise("process_name");
+        /// Name of the BFD thread.
+        bfd_process_name: One<Cut<15>> = "bfd_process_name", otherwise("process_name");
         /// Runs before anything is set up.
         startup_script: First<Script> = "startup_script", lenient, later;
         /// Time limit of `startup_script` in seconds.
@@ -199,17 +199,17 @@ block! {
         /// As `vrrp_rlimit_rttime`, for the checker process.
         checker_rlimit_rttime: One<Int<1, U32>> = "checker_rlimit_rttime" | "checker_rlimit_rtime" (old silent),
             default(Int(500_000));
-        /// Nice value of the BFD process.
-        bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, later, otherwise("that of the daemon");
-        /// Lock the memory of the BFD process.
-        bfd_no_swap: One<Flag> = "bfd_no_swap", later;
-        /// Real-time priority of the BFD process.
-        bfd_rt_priority: One<RealTime> = "bfd_rt_priority", lenient, later, otherwise("not real time");
-        /// Processors of the BFD process.
-        bfd_cpu_affinity: One<Cpus> = "bfd_cpu_affinity", lenient, later, otherwise("all");
-        /// As `vrrp_rlimit_rttime`, for the BFD process.
-        bfd_rlimit_rttime: One<Int<1, U32>> = "bfd_rlimit_rttime" | "bfd_rlimit_rtime" (old silent), later,
-            default(Int(10_000));
+        /// Nice value of the BFD thread.
+        bfd_priority: One<Int<-20, 19>> = "bfd_priority", lenient, otherwise("that of the daemon");
+        /// Lock the memory of the BFD thread.
+        bfd_no_swap: One<Flag> = "bfd_no_swap";
+        /// Real-time priority of the BFD thread.
+        bfd_rt_priority: One<RealTime> = "bfd_rt_priority", lenient, otherwise("not real time");
+        /// Processors of the BFD thread.
+        bfd_cpu_affinity: One<Cpus> = "bfd_cpu_affinity", lenient, otherwise("all");
+        /// As `vrrp_rlimit_rttime`, for the BFD thread.
+        bfd_rlimit_rttime: One<Int<1, U32>> = "bfd_rlimit_rttime" | "bfd_rlimit_rtime" (old silent),
+            default(Int(500_000));
         /// Send no mail for transitions to FAULT.
         no_email_faults: One<Flag> = "no_email_faults";
         /// Disable IGMP reports of link-local groups on parents of VMACs.
@@ -293,14 +293,14 @@ block! {
         /// Exceed the system's limit if necessary.
         vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
-        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, otherwise("1 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's kernel monitor.
-        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient, later,
-            default(Int(65_536));
+        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient,
+            otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
+        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of process events. It grows when some are lost.
         process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient,
             otherwise("as large as is usually enough, beyond the system's limit");

@@ -72,7 +72,7 @@ block! {
         /// Protocol of the service.
         protocol: One<ProtocolWord> = "protocol", default(ProtocolWord::Udp);
         /// Check only while this machine holds the address of the service.
-        ha_suspend: One<Flag> = "ha_suspend", later;
+        ha_suspend: One<Flag> = "ha_suspend";
         /// Send mail when the quorum is gained or lost.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
@@ -159,7 +159,7 @@ block! {
         /// The content of a tracked file.
         file_check: Subs<FileCheck> = "FILE_CHECK";
         /// The state of a BFD session.
-        bfd_check: Subs<BfdCheck> = "BFD_CHECK", later;
+        bfd_check: Subs<BfdCheck> = "BFD_CHECK";
     }
 }
 

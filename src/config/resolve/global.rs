@@ -126,7 +126,6 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
     let [fifo, vrrp_fifo, lvs_fifo] = fifos(cx);
     let name = |n: &One<Cut<15>>| n.value().map(|n| n.0.clone());
     let path = |p: &One<OnlyPath>| p.value().map(|p| p.0.clone());
-    let limit = |l: &One<Int<1, U32>>| l.value().map(|l| l.u32().max(2));
     let nice = |n: &One<Int<-20, 19>>| n.value().and_then(|n| i8::try_from(n.0).ok());
     let cpus = |c: &One<Cpus>| c.value().map_or_else(Vec::new, |c| c.0.clone());
     let global = cx.draft.global();
@@ -163,7 +162,7 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
             rt_priority: global.bfd_rt_priority.value().map(|p| p.0),
             no_swap: global.bfd_no_swap.is_set(),
             cpus: cpus(&global.bfd_cpu_affinity),
-            rt_limit: limit(&global.bfd_rlimit_rttime),
+            rt_limit: Some(global.bfd_rlimit_rttime().u32().max(2)),
         },
         max_auto_priority: global.max_auto_priority().0,
         min_auto_priority_delay: Duration::from_micros(u64::from(

@@ -402,7 +402,10 @@ impl Supervisor {
         for child in &mut self.children {
             if !child.wanted {
                 match child.role {
-                    RoleName::Vrrp => self.summary = None,
+                    RoleName::Vrrp => {
+                        self.summary = None;
+                        self.observed.clear();
+                    }
                     RoleName::Checker => {
                         self.checks = None;
                         self.ipvs = (!self.options.checker).then_some(true);
@@ -524,7 +527,7 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it requires no process"
+        "it has neither virtual routers nor virtual servers"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {

@@ -57,6 +57,8 @@ impl Supervisor {
     pub(super) fn start(&mut self, role: RoleName) {
         let setup = self.setup_of(role);
         let ipvs = self.ipvs.filter(|_| role == RoleName::Vrrp);
+        let observed =
+            (role == RoleName::Checker && !self.observed.is_empty()).then(|| self.observed.clone());
         let resume = match role {
             RoleName::Vrrp => {
                 self.summary_is_own = false;
@@ -77,6 +79,9 @@ impl Supervisor {
         }
         if let Some(works) = ipvs {
             child.tell(&ToRole::Ipvs { works }, Vec::new());
+        }
+        if let Some(observed) = observed {
+            child.tell(&ToRole::Observed(observed), Vec::new());
         }
         let asked = ASKED.into_iter();
         match role {

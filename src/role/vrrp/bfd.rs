@@ -1,15 +1,17 @@
 //! BFD sessions: their thread, and the delivery of their events to the VRRP engine.
 
 use core::time::Duration;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::timeout;
 
+use crate::base::Name;
 use crate::bfd::Report;
-use crate::drive::bfd::{Said, Sessions};
+use crate::drive::bfd::{Said, Sessions, Treatment};
 use crate::model::extras::Bfd;
 use crate::role::Setup;
+use crate::status::TrackReport;
 
 /// Time limit for the last packets to neighbors.
 const LAST: Duration = Duration::from_millis(200);
@@ -23,6 +25,8 @@ pub(super) struct Bfds {
     /// `--no_bfd`
     off: bool,
     running: Option<(Sessions, UnboundedReceiver<Said>)>,
+    /// The states of sessions for the checker, once they have been up.
+    states: BTreeMap<Name, bool>,
     /// Reports to deliver while no thread runs.
     missing: VecDeque<Report>,
 }
@@ -35,12 +39,14 @@ impl Bfds {
             undo: setup.undo,
             off: setup.no_bfd,
             running: None,
+            states: BTreeMap::new(),
             missing: VecDeque::new(),
         }
     }
 
-    /// Sets the sessions to run from now on.
-    pub fn have(&mut self, sessions: &[Bfd]) {
+    /// Sets the sessions to run from now on, and how their thread runs.
+    pub fn have(&mut self, sessions: &[Bfd], treatment: Treatment) {
+        self.states.retain(|name, _| sessions.iter().any(|s| s.for_checker && s.name == *name));
         if self.off {
             if !sessions.is_empty() && !self.undo {
                 tracing::info!("BFD is switched off (--no_bfd): all sessions count as down");
@@ -71,6 +77,7 @@ impl Bfds {
             }
         }
         if let Some((running, _)) = &self.running {
+            running.treat(treatment);
             running.have(sessions.to_vec());
         }
     }
@@ -88,6 +95,18 @@ impl Bfds {
             }
         }
         core::future::pending().await
+    }
+
+    /// The states for the checker, if this report changes them. A session that has not been up yet has none: its checks
+    /// do not fail for a neighbor that has not started BFD.
+    pub fn observed(&mut self, report: &Report) -> Option<Vec<TrackReport>> {
+        let Report { name, up, for_checker, .. } = report;
+        if !for_checker || !(*up || self.states.contains_key(name)) {
+            return None;
+        }
+        let before = self.states.insert(name.clone(), *up);
+        let all = self.states.iter().map(|(name, up)| TrackReport::bfd(name.clone(), *up));
+        (before != Some(*up)).then(|| all.collect())
     }
 
     /// Ends all sessions as administratively down, which neighbors do not treat as a failure.
