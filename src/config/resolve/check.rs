@@ -9,17 +9,18 @@ use super::track::Kind;
 use crate::base::{Family, IfName};
 use crate::config::block::checker::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, SmtpCheck, SmtpHost, SslGet,
-    TcpCheck, TlsUrlBlock, UdpCheck, UrlBlock,
+    TcpCheck, UdpCheck,
 };
 use crate::config::block::service::RealServer;
 use crate::config::codes;
-use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::diagnostic::Diagnostic;
 use crate::config::judging::Refused;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Int};
 use crate::config::value::text::Text;
-use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
+use crate::model::checker::{self, HttpCheck, Source};
 use crate::model::{Checker, CheckerKind, Connection};
+use page::{plain_url, tls_url};
 
 /// Settings that servers and checks inherit from their service.
 pub(super) struct Inherited {
@@ -89,15 +90,14 @@ macro_rules! target {
     };
 }
 
-/// The first of these settings, and of those of the connection, that is given but cannot be used.
+/// The first of these settings that is given but cannot be used.
 macro_rules! refused {
-    ($block:expr, connects $(, $row:ident)*) => {
-        refused!($block, connect_ip, connect_port, bindto, bind_port, bind_if, fwmark $(, $row)*)
-    };
     ($block:expr $(, $row:ident)*) => {
         [$($block.$row.refused()),*].into_iter().flatten().next()
     };
 }
+
+mod page;
 
 macro_rules! pace {
     ($block:expr) => {
@@ -258,26 +258,22 @@ impl Server<'_> {
 
     fn tcp(&self, block: &TcpCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let checker = self.paced(
+        Some(self.paced(
             CheckerKind::Tcp(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        );
-        let refused = refused!(block, connects);
-        Some(self.judged(checker, refused, cx))
+        ))
     }
 
     fn ping(&self, block: &PingCheck, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let checker = self.paced(
+        Some(self.paced(
             CheckerKind::Ping(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        );
-        let refused = refused!(block, connects);
-        Some(self.judged(checker, refused, cx))
+        ))
     }
 
     fn udp(&self, block: &UdpCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -303,8 +299,7 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        let refused =
-            refused!(block, connects, payload, require_reply, min_reply_length, max_reply_length);
+        let refused = refused!(block, payload, require_reply);
         Some(self.judged(checker, refused, cx))
     }
 
@@ -312,14 +307,12 @@ impl Server<'_> {
         let connection = self.connection(target!(block), cx)?;
         let helo = Some(block.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
-        let checker = self.paced(
+        Some(self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        );
-        let refused = refused!(block, connects);
-        Some(self.judged(checker, refused, cx))
+        ))
     }
 
     /// A `host` block is a check of its own, which inherits missing settings from the enclosing check.
@@ -337,14 +330,12 @@ impl Server<'_> {
         pace.warmup = pace.warmup.or(around.warmup);
         pace.delay_loop = pace.delay_loop.or(around.delay_loop);
         pace.alpha = pace.alpha.or(around.alpha);
-        let checker = self.paced(
+        Some(self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace,
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        );
-        let refused = refused!(block, connects).or(refused!(outer, bindto, bind_port, bind_if));
-        Some(self.judged(checker, refused, cx))
+        ))
     }
 
     fn dns(&self, block: &DnsCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -356,7 +347,7 @@ impl Server<'_> {
         };
         let checker =
             self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), block.retry().u32(), None);
-        let refused = refused!(block, connects, record, name);
+        let refused = refused!(block, name);
         Some(self.judged(checker, refused, cx))
     }
 
@@ -394,8 +385,7 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        let refused = refused!(block, connects, http_protocol).or(page);
-        Some(self.judged(checker, refused, cx))
+        Some(self.judged(checker, page, cx))
     }
 
     fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
@@ -426,8 +416,7 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        let refused = refused!(block, connects, http_protocol, enable_sni, sni_name).or(page);
-        Some(self.judged(checker, refused, cx))
+        Some(self.judged(checker, page, cx))
     }
 
     fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -455,14 +444,12 @@ impl Server<'_> {
             },
             dynamic: block.misc_dynamic.is_set(),
         };
-        let checker = self.paced(
+        Some(self.paced(
             CheckerKind::Misc(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        );
-        let refused = refused!(block, user);
-        Some(self.judged(checker, refused, cx))
+        ))
     }
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -532,100 +519,3 @@ const NO_PACE: Pace = Pace {
     alpha: None,
     log_all_failures: false,
 };
-
-macro_rules! url {
-    ($name:ident, $Block:ty, $compliant:expr) => {
-        /// `refused` becomes a setting that cannot be used, if there is one.
-        fn $name(block: &$Block, cx: &mut Load<'_>, refused: &mut Option<Refused>) -> Option<Url> {
-            let own = refused!(block, digest, status_code, regex);
-            let more = refused!(block, regex_min_offset, regex_max_offset);
-            *refused = refused.or(own).or(more);
-            let Some(path) = block.path.value() else {
-                let message = "the url has no path, it is left out";
-                cx.report(
-                    Diagnostic::error(&codes::INCOMPLETE, message)
-                        .at(block.end)
-                        .related(block.span, "it begins here"),
-                );
-                return None;
-            };
-            let status = block.status_code().into_iter().flat_map(|s| s.0).collect();
-            let options = block.regex_options.0.iter().flat_map(|o| o.value.0.iter().cloned());
-            let parts = PatternParts {
-                text: block.regex.value().map(|r| r.0.clone()),
-                options: options.collect(),
-                absent: block.regex_no_match.is_set(),
-                start: block.regex_min_offset().0,
-                min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
-                max: block.regex_max_offset.value().map(|o| o.0),
-                at: block.span,
-                pattern_at: block.regex.0.as_ref().map_or(block.span, |regex| regex.span),
-            };
-            let compliant: fn(&$Block) -> Option<bool> = $compliant;
-            Some(Url {
-                path: path.0.clone(),
-                digest: block.digest.value().map(|d| d.0),
-                status,
-                virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
-                pattern: pattern(parts, cx, refused),
-                tls_compliant: compliant(block),
-            })
-        }
-    };
-}
-
-url!(plain_url, UrlBlock, |_| None);
-url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
-
-/// The regular expression settings of a page's block.
-struct PatternParts {
-    text: Option<Box<[u8]>>,
-    options: Vec<Box<str>>,
-    absent: bool,
-    /// `regex_min_offset`, or its default.
-    start: u64,
-    /// The same, if it is given.
-    min: Option<Spanned<u64>>,
-    max: Option<u64>,
-    at: Span,
-    pattern_at: Span,
-}
-
-fn pattern(
-    parts: PatternParts,
-    cx: &mut Load<'_>,
-    refused: &mut Option<Refused>,
-) -> Option<Box<Pattern>> {
-    let Some(text) = parts.text else {
-        let given =
-            parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
-        if given {
-            let message = "settings for a regular expression have no effect without 'regex'";
-            cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
-        }
-        return None;
-    };
-    if let (Some(low), Some(high)) = (&parts.min, parts.max)
-        && low.value >= high
-    {
-        // keepalived ignores both, and does not count it.
-        let message = "regex_min_offset must be below regex_max_offset";
-        let new = Diagnostic::error(&codes::CONFLICT, message).at(low.span);
-        cx.report(new.class(Class::Quiet));
-        *refused = refused.or(Some(Spanned::new("regex_min_offset", low.span)));
-    }
-    let pattern = Pattern {
-        text,
-        options: parts.options,
-        absent: parts.absent,
-        min_offset: parts.start,
-        max_offset: parts.max,
-    };
-    if let Err(why) = pattern.compile() {
-        let message = format!("the regular expression cannot be used: {why}");
-        let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
-        cx.report(new);
-        *refused = refused.or(Some(Spanned::new("regex", parts.pattern_at)));
-    }
-    Some(Box::new(pattern))
-}
