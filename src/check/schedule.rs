@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::id::{CheckerPosition, Index, ServerPosition, ServiceSlot};
 use super::notify::say;
-use super::probe::{Closing, Kind, ProbeId, Share, Subject, Tries, Verdict};
+use super::probe::{Closing, Failure, Kind, ProbeId, Share, Subject, Tries, Verdict};
 use super::{Action, CheckerSlot, Engine, Moment, Timer};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
@@ -272,6 +272,12 @@ impl Engine {
         let config = Arc::clone(&self.config);
         let page = self.checkers.get(slot).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
+        if let Some(place) = place
+            && let Some(reason) = &place.checker.unusable
+        {
+            self.judge(moment, slot, Verdict::Failure(Failure::Answer(reason.clone())));
+            return;
+        }
         if place.is_some_and(|place| place.kind.is_told()) {
             self.judge_report(moment, slot);
             return;

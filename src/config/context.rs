@@ -143,6 +143,8 @@ pub(crate) struct Cx<'a> {
     pub again: Again,
     /// Files read so far, by normalised path: each is read once.
     texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, ReadError>>,
+    /// The value of the last statement could not be used.
+    pub refused: bool,
     interfaces: IndexMap<IfName, Option<Interface>>,
     /// See [`Diagnostics::interfaces`].
     interfaces_named: BTreeSet<String>,
@@ -202,6 +204,7 @@ impl<'a> Cx<'a> {
             document: Document::default(),
             again: Again::default(),
             texts: IndexMap::new(),
+            refused: false,
             interfaces: IndexMap::new(),
             interfaces_named: BTreeSet::new(),
             resolved: IndexMap::new(),
@@ -273,7 +276,7 @@ impl<'a> Cx<'a> {
     fn is_consequence(&self, diagnostic: &Diagnostic) -> bool {
         if self.astray.is_empty()
             || diagnostic.stops() == Stops::Start
-            || *diagnostic.code == codes::MISSING_CLOSE
+            || [&codes::MISSING_CLOSE, &codes::UNDEFINED].contains(&diagnostic.code)
         {
             return false;
         }

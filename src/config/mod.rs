@@ -19,6 +19,7 @@ mod format;
 pub mod fuzz;
 mod grammar;
 mod host;
+mod judging;
 mod keyword;
 mod lint;
 mod mistake;

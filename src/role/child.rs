@@ -325,9 +325,11 @@ impl Child {
             (false, true) => Ended::BySignal,
             (false, false) => Ended::Failed(exit),
         };
-        if ended != Ended::Failed(exit) || running.since.elapsed() >= GOOD_RUN {
+        let ran = running.since.elapsed();
+        if ended != Ended::Failed(exit) || ran >= GOOD_RUN {
             self.failures = 0;
         }
+        self.failures = row(self.role).delays.forgiven(self.failures, ran);
         self.astray = !running.done;
         self.running = None;
         match ended {

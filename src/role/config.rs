@@ -21,7 +21,7 @@ use crate::ipc::{
 };
 use crate::log;
 use crate::model::vrrp::Instance;
-use crate::model::{Model, NotifyCommands, Service, Shared};
+use crate::model::{Model, NotifyCommands, Service, Shared, Vrrp};
 use crate::status::vrrp::TrackerKind;
 use crate::sys::host::Machine;
 use crate::sys::memfd;
@@ -171,6 +171,7 @@ fn answer(
         services_asked: count(loaded.services_asked),
         instances: count(loaded.model.vrrp.instances.len()),
         senders: count(loaded.model.vrrp.instances.iter().map(senders).sum()),
+        tracked: count(tracked(&loaded.model.vrrp)),
         advert_interval: loaded.model.vrrp.shortest_interval(),
         exit_status: diagnostics.status(),
         first: first.map(|d| diagnostics.log_line(d)),
@@ -218,6 +219,18 @@ fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&
 fn senders(instance: &Instance) -> usize {
     let peers = instance.unicast().map_or(auth::SENDERS, |unicast| unicast.peers.len());
     if instance.hmac().is_some() { peers } else { 0 }
+}
+
+/// What tracked objects take in a summary of `vrrp`, in octets.
+fn tracked(vrrp: &Vrrp) -> usize {
+    /// Everything but the name.
+    const EACH: usize = 24;
+    let scripts = vrrp.scripts.iter().map(|script| &script.name);
+    let files = vrrp.track_files.iter().map(|file| &file.name);
+    let processes = vrrp.track_processes.iter().map(|process| &process.name);
+    let sessions = vrrp.bfds.iter().map(|session| &session.name);
+    let all = scripts.chain(files).chain(processes).chain(sessions);
+    all.map(|name| name.as_str().len() + EACH).sum()
 }
 
 fn seal<T: Serialize>(name: &CStr, part: &T) -> io::Result<OwnedFd> {

@@ -71,13 +71,25 @@ const LINKS: &[libc::c_int] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
     /// At once, five times in a row; then after 0.1 s, 0.2 s and so on up to 5 s. Every moment counts, but a
-    /// process that ends as soon as it starts must not keep the machine busy.
+    /// process that ends as soon as it starts must not keep the machine busy. Each second that one runs makes up for
+    /// one end.
     AtOnce,
     /// After 0, 1, 2, 4, 8, 16, 32, 60, 60 … seconds, as keepalived.
     Backoff,
 }
 
 impl Delays {
+    /// The consecutive ends that count, after a process that ran this long.
+    #[must_use]
+    pub fn forgiven(self, failures: u32, ran: Duration) -> u32 {
+        match self {
+            Self::AtOnce => {
+                failures.saturating_sub(u32::try_from(ran.as_secs()).unwrap_or(u32::MAX))
+            }
+            Self::Backoff => failures,
+        }
+    }
+
     /// The delay after `failures` consecutive ends.
     #[must_use]
     pub fn after(self, failures: u32) -> Duration {
@@ -311,6 +323,15 @@ mod tests {
         let got: Vec<u128> = (1..=13).map(millis).collect();
         assert_eq!(got, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(Delays::AtOnce.after(u32::MAX).as_secs(), 5);
+        // One that is ended from outside every second is always restarted at once, one that cannot run is not.
+        let (mut killed, mut broken) = (0, 0);
+        for _ in 0..100 {
+            killed = Delays::AtOnce.forgiven(killed, Duration::from_millis(1_050)) + 1;
+            broken = Delays::AtOnce.forgiven(broken, Duration::from_millis(900)) + 1;
+            assert!(Delays::AtOnce.after(killed).is_zero());
+        }
+        assert_eq!(Delays::AtOnce.after(broken).as_secs(), 5);
+        assert_eq!(Delays::Backoff.forgiven(7, Duration::from_secs(50)), 7);
         assert_eq!(Delays::Backoff.after(u32::MAX).as_secs(), 60);
     }
 

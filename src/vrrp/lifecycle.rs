@@ -115,6 +115,7 @@ impl Engine {
 
     fn begin_start(&mut self, moment: &mut Moment<'_>) {
         self.resume.settings.clear();
+        self.resume.trackers.clear();
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {

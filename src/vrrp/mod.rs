@@ -337,7 +337,10 @@ impl Engine {
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Report(report) => self.report(moment, report),
-            Event::Resume(summary) => self.resume = summary,
+            Event::Resume(summary) => {
+                self.resume = summary;
+                self.resume_reports();
+            }
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
             Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),

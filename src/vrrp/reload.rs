@@ -414,7 +414,10 @@ impl Engine {
                 known
             }
             other => {
-                let script = Script::new(config.clone(), other.as_ref());
+                let mut script = Script::new(config.clone(), other.as_ref());
+                if other.is_none() {
+                    script = script.resumed(self.resumed_script(&config.name));
+                }
                 if let Some(other) = other {
                     self.end_script(moment, &other);
                 }

@@ -38,6 +38,7 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
             warmup: Duration::ZERO,
             alpha: false,
             log_all_failures: false,
+            unusable: None,
         }],
         extras: None,
     };
