@@ -6,7 +6,7 @@ use super::event::{InstanceId, Link, Snapshot};
 use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
-use crate::plan::Sight;
+use crate::plan::{Sight, VrfRole};
 
 /// A snapshot of the whole kernel that is being processed.
 #[derive(Debug)]
@@ -146,7 +146,15 @@ impl Engine {
         }
         let (index, name) = (link.index, link.name.clone());
         self.rename(moment, index, &name);
+        let vrf = link.vrf;
         let before = self.links.insert(index, link);
+        self.objects.set_vrf(
+            &name,
+            match vrf {
+                Some(VrfRole::Device { table }) => Some(table),
+                _ => None,
+            },
+        );
         match self.link_names.get(&name).copied() {
             None => {
                 self.link_names.insert(name.clone(), index);
@@ -166,7 +174,13 @@ impl Engine {
             // The name still refers to another interface, see `rename`.
             Some(_) => {}
         }
-        if before.is_none() || before == self.links.get(&index).cloned() {
+        if before.is_none() {
+            if matches!(vrf, Some(VrfRole::Device { .. })) {
+                self.vrf_changed(moment, &name);
+            }
+            return;
+        }
+        if before == self.links.get(&index).cloned() {
             return;
         }
         for name in self.names_of(index) {
@@ -177,6 +191,17 @@ impl Engine {
                 self.announce_again(moment, &entries);
             }
         }
+    }
+
+    /// The device of a VRF came or went: reconsiders the instances in it.
+    fn vrf_changed(&mut self, moment: &mut Moment<'_>, name: &IfName) {
+        let inside =
+            |id: &InstanceId| self.instance(*id).is_some_and(|i| i.config.vrf() == Some(name));
+        let concerned: Vec<InstanceId> = self.instances.ids().into_iter().filter(inside).collect();
+        for id in &concerned {
+            self.refresh(*id);
+        }
+        self.reconsider_all(moment, concerned);
     }
 
     /// An interface may have a new name. The addresses, adverts and neighbours of the configured (old) name are on this
@@ -272,11 +297,14 @@ impl Engine {
         let affected = self.objects.forget_link(index);
         self.memberships.retain(|(interface, _), _| *interface != index);
         let aliases = self.aliases.remove(&index).unwrap_or_default();
-        if let Some(link) = self.links.remove(&index)
-            && self.link_names.get(&link.name) == Some(&index)
-        {
-            self.link_names.remove(&link.name);
-            self.rebind(moment, &link.name, None);
+        if let Some(link) = self.links.remove(&index) {
+            if self.link_names.get(&link.name) == Some(&index) {
+                self.link_names.remove(&link.name);
+                self.rebind(moment, &link.name, None);
+            }
+            if matches!(link.vrf, Some(VrfRole::Device { .. })) {
+                self.vrf_changed(moment, &link.name);
+            }
         }
         for alias in aliases {
             self.resolve(moment, &alias);
