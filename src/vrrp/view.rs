@@ -121,15 +121,17 @@ impl Engine {
     fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
         let entry = self.objects.entry(id)?;
         let reason = match (entry.refused, self.objects.waits(id)) {
-            (Some(refused), None | Some(Waits::Interface(_) | Waits::Address(_))) => {
-                Missing::Refused {
-                    errno: refused.errno,
-                    attempts: refused.attempts,
-                    retry_at: refused.retry_at,
-                }
-            }
+            (
+                Some(refused),
+                None | Some(Waits::Interface(_) | Waits::Vrf(_) | Waits::Address(_)),
+            ) => Missing::Refused {
+                errno: refused.errno,
+                attempts: refused.attempts,
+                retry_at: refused.retry_at,
+            },
             (_, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
+                Waits::Vrf(name) => Missing::NoVrf(name),
                 Waits::Address(address) => Missing::NoAddress(address),
                 Waits::FilterTable(table, entry) => Missing::NoTable {
                     table: table.to_string(),
