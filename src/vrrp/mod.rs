@@ -368,7 +368,10 @@ impl Engine {
             && self.consequences.is_empty()
             && let Some((timer, due)) = self.timers.pop(moment.now)
         {
-            self.spend(1);
+            // The slice itself is done below: if it cost anything, a step with room for one piece would do nothing.
+            if timer != Timer::Slice {
+                self.spend(1);
+            }
             match timer {
                 Timer::Silence(id) => self.silence(moment, id),
                 Timer::Announce(id) => self.announce_due(moment, id),

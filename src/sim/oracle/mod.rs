@@ -148,6 +148,10 @@ impl Oracle {
 
     pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool, config: &Vrrp) {
         self.forget_scripts(id, config);
+        if resume {
+            // It knows what its predecessor had last told its supervisor, which may be older than the last result.
+            self.lose_results(id);
+        }
         self.started.insert(id, (now, resume));
         if !resume {
             self.told.retain(|(node, _), _| *node != id);
@@ -343,7 +347,11 @@ impl World {
 
     /// Checks a host after an event. An advert that changes nothing is no reason to check everything.
     pub(super) fn check(&mut self, id: NodeId) {
-        if self.node(id).is_some_and(|n| n.is_occupied() || n.engine.is_some() && !n.started) {
+        let unfinished = self.oracle.unfinished.contains(&id);
+        if self
+            .node(id)
+            .is_some_and(|n| n.is_occupied() || n.engine.is_some() && (!n.started || unfinished))
+        {
             return;
         }
         let now = self.now();
