@@ -26,6 +26,7 @@ cases![Here:
     adverts_leave_by_the_parent_where_that_is_asked_for,
     an_interface_that_others_remove_comes_back,
     an_interface_outlives_the_process_and_goes_with_the_daemon,
+    interfaces_of_an_earlier_run_are_removed,
     a_name_that_somebody_has_is_waited_for,
     reports_of_the_segment_are_switched_off_while_that_is_asked_for,
 ];
@@ -361,6 +362,53 @@ fn an_interface_outlives_the_process_and_goes_with_the_daemon(lab: &mut Lab) -> 
     check!(index(&pair.svr1, &name).is_err(), "it is left behind");
     check!(settings(&pair.svr1)? == before, "{:?}", settings(&pair.svr1)?);
     Ok(())
+}
+
+/// After a crash of the whole daemon, with another configuration.
+fn interfaces_of_an_earlier_run_are_removed(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it leaves them behind")?;
+    let node = machine(lab, "our")?;
+    // Of other programs, one of which has given it the name of the daemon.
+    node.ip(&format!(
+        "link add other link {LAN} address 00:00:5e:00:01:63 type macvlan mode private\n\
+         link add another link {LAN} address 00:00:5e:00:01:64 type macvlan mode private\n\
+         link set another alias evervip\n"
+    ))?;
+    let subject = lab.subject.clone();
+    let stays = instance(51, "use_vmac", "10.0.0.100/24", "");
+    let goes = [
+        instance(52, "use_vmac", "10.0.0.101/24\n10.0.1.101/24 dev enp0s9", ""),
+        instance(53, "use_vmac_addr", "10.0.1.102/24 dev enp0s9", ""),
+        instance(57, "use_vmac", "fe80::100/64", ""),
+    ]
+    .concat();
+    let names = |node: &Node| -> Res<Vec<String>> {
+        let all = kernel::links(node)?;
+        Ok(all.iter().filter_map(|line| line.split(' ').nth(1).map(String::from)).collect())
+    };
+    let daemon = kernel::begin(lab, &node, &subject, &(stays.clone() + &goes))?;
+    check!(names(&node)?.len() == 6, "{:?}", names(&node)?);
+    let number = index(&node, "vrrp.51")?;
+    daemon.crash()?;
+    let mark = lab.mark();
+    let daemon = kernel::begin(lab, &node, &subject, &stays)?;
+    lab.after(mark)
+        .log(&node, "removing macvlan vrrp.52 on enp0s8, which an earlier run has left")?;
+    let here = |name: &str| format!("{name}@{LAN}:");
+    let wanted = ["other", "another", "vrrp.51"].map(here).to_vec();
+    kernel::same(lab, "those of the configuration", &wanted, || names(&node))?;
+    check!(index(&node, "vrrp.51")? == number, "it was created again");
+
+    lab.note("a name that moves to another interface is free soon");
+    daemon.crash()?;
+    let moved = stays.replace(LAN, "enp0s9").replace("10.0.0.", "10.0.1.");
+    let mark = lab.mark();
+    let daemon = kernel::begin(lab, &node, &subject, &moved)?;
+    lab.after(mark).address(&node, "10.0.1.100", true)?;
+    let wanted = [here("other"), here("another"), "vrrp.51@enp0s9:".into()].to_vec();
+    kernel::same(lab, "it has moved", &wanted, || names(&node))?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    kernel::same(lab, "only others are left", &wanted[..2], || names(&node))
 }
 
 fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {

@@ -64,7 +64,7 @@ pub fn carry_out(requests: &mut Requests, ops: &[Op]) -> Vec<Outcome> {
     while let Some(op) = rest.first() {
         // Operations on interfaces and settings depend on the existing state, so these are sent one by one.
         let alone = match op.object.as_ref() {
-            Object::Link(object) => Some(link::carry_out(op, &object.link, requests)),
+            Object::Link(object) => Some(link::carry_out(op, object, requests)),
             Object::Setting(object) => Some(link::change_setting(op, object, requests)),
             _ => None,
         };

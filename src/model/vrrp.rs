@@ -70,6 +70,9 @@ pub struct Vrrp {
     pub receive_buffers: ReceiveBuffers,
     /// `allow_if_changes`: an interface may come back with another type.
     pub allow_interface_changes: bool,
+    /// The mark of interfaces that this daemon creates, which no other one of the host has. Set where the daemon runs;
+    /// empty: none.
+    pub mark: Box<str>,
 }
 
 /// `lvs_sync_daemon`: connections are synchronized with other directors.

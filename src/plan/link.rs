@@ -2,8 +2,9 @@
 
 use core::fmt;
 
-use super::object::Difference;
-use crate::base::{Family, IfName, Mac};
+use super::object::{Difference, Identity, Object};
+use super::table::{ObjectId, Table};
+use crate::base::{Family, IfIndex, IfName, Mac};
 use crate::model::link::IpvlanMode;
 pub use crate::model::link::Setting;
 use crate::model::{LinkKind, VirtualLink};
@@ -17,6 +18,8 @@ pub struct LinkAttributes {
     /// It is administratively up.
     pub up: bool,
     pub settings: LinkSettings,
+    /// Its alias (`IFLA_IFALIAS`), which tells who created it.
+    pub alias: Box<str>,
 }
 
 /// Settings of an interface that the daemon creates; none if they are not compared or not reported.
@@ -77,29 +80,50 @@ pub enum FoundKind {
 }
 
 impl LinkAttributes {
-    /// The attributes that the kernel reports for an interface created as `link`.
+    /// The attributes that the kernel reports for an interface created as `object`.
     #[must_use]
-    pub fn of(link: &VirtualLink) -> Self {
+    pub fn of(object: &LinkObject) -> Self {
+        let LinkObject { link, mark, .. } = object;
         let kind = match link.kind {
             LinkKind::Macvlan { mac } => FoundKind::Macvlan { mac, private: true },
             LinkKind::Ipvlan { mode } => FoundKind::Ipvlan { mode: Some(mode) },
         };
         let settings = LinkSettings::of(link);
-        Self { kind, group: link.group.unwrap_or(0), up: true, settings }
+        Self { kind, group: link.group.unwrap_or(0), up: true, settings, alias: mark.clone() }
     }
 
     /// Whether it matches `wanted`.
     #[must_use]
-    pub fn fits(&self, wanted: &VirtualLink) -> bool {
-        let Self { kind, group, up, settings } = Self::of(wanted);
+    pub fn fits(&self, wanted: &LinkObject) -> bool {
+        let Self { kind, group, up, settings, alias } = Self::of(wanted);
         // Without a group of its own it has that of its parent.
-        let grouped = self.group == group || wanted.group.is_none();
+        let grouped = self.group == group || wanted.link.group.is_none();
+        let marked = self.alias == alias || alias.is_empty();
         let same = match (self.kind, kind) {
             // The flag is common to all ipvlans on a parent: two with different flags would keep changing each other's.
             (FoundKind::Ipvlan { mode }, FoundKind::Ipvlan { .. }) => mode.is_some(),
             (found, wanted) => found == wanted,
         };
-        same && grouped && self.up == up && self.settings.fit(&settings)
+        same && grouped && marked && self.up == up && self.settings.fit(&settings)
+    }
+
+    /// An interface with these attributes as an object that nobody wants, to remove it.
+    #[must_use]
+    pub(super) fn unwanted(&self, name: IfName, parent: IfName) -> LinkObject {
+        let kind = match self.kind {
+            FoundKind::Macvlan { mac, .. } => LinkKind::Macvlan { mac },
+            FoundKind::Ipvlan { mode } => LinkKind::Ipvlan { mode: mode.unwrap_or_default() },
+        };
+        let link = VirtualLink {
+            name,
+            parent,
+            kind,
+            group: Some(self.group),
+            notify: false,
+            family: Family::V4,
+            carries_v6: false,
+        };
+        LinkObject { link, mark: self.alias.clone(), differs: false }
     }
 }
 
@@ -108,6 +132,9 @@ impl LinkAttributes {
 pub struct LinkObject {
     /// The interface as configured.
     pub link: VirtualLink,
+    /// The mark of this daemon, which its interfaces have as their alias: a later process recognises them by it. Empty:
+    /// none.
+    pub mark: Box<str>,
     /// The kernel's interface differs.
     pub differs: bool,
 }
@@ -123,10 +150,36 @@ pub struct SettingObject {
     pub before: Option<u32>,
 }
 
+impl<C: Copy + PartialEq> Table<C> {
+    /// Takes interfaces with this mark that no entry names: an earlier process with another configuration created them.
+    /// They become entries that nobody claims. Returns these.
+    pub fn take_strays(&mut self, mark: &str) -> Vec<ObjectId> {
+        let name = |index: IfIndex| {
+            let found = self.links.iter().find(|(_, link)| **link == index);
+            found.map(|(name, _)| name.clone())
+        };
+        let strays: Vec<Object> = self
+            .observed
+            .stacked()
+            .filter(|(place, found)| {
+                !mark.is_empty() && *found.alias == *mark && !self.by_place.contains_key(*place)
+            })
+            .filter_map(|(place, found)| match place {
+                Identity::Link(parent, own) => {
+                    let object = found.unwanted(own.clone(), name(*parent)?);
+                    Some(Object::Link(Box::new(object)))
+                }
+                _ => None,
+            })
+            .collect();
+        strays.into_iter().map(|object| self.unclaimed(object)).collect()
+    }
+}
+
 /// An interface is never deleted and recreated to change it: its addresses would be lost.
 pub(super) fn difference(old: &LinkObject, new: &LinkObject) -> Difference {
     let comparable = |o: &LinkObject| VirtualLink { notify: false, ..o.link.clone() };
-    if old.differs || comparable(old) != comparable(new) {
+    if old.differs || old.mark != new.mark || comparable(old) != comparable(new) {
         Difference::InPlace
     } else {
         Difference::None
@@ -154,10 +207,18 @@ mod tests {
             family: Family::V4,
             carries_v6: false,
         };
-        let found = LinkAttributes::of(&wanted);
+        let object = |link: &VirtualLink, mark: &str| LinkObject {
+            link: link.clone(),
+            mark: mark.into(),
+            differs: false,
+        };
+        let found = LinkAttributes::of(&object(&wanted, "ours"));
+        assert!(!found.fits(&object(&wanted, "another")));
+        assert!(found.fits(&object(&wanted, "")), "without a mark");
+        let grouped = object(&VirtualLink { group: Some(3), ..wanted.clone() }, "ours");
+        let wanted = object(&wanted, "ours");
         assert!(found.fits(&wanted));
         assert!(LinkAttributes { group: 7, ..found.clone() }.fits(&wanted), "that of the parent");
-        let grouped = VirtualLink { group: Some(3), ..wanted.clone() };
         assert!(!found.fits(&grouped));
         assert!(LinkAttributes { group: 3, ..found.clone() }.fits(&grouped));
         assert!(!LinkAttributes { up: false, ..found.clone() }.fits(&wanted));

@@ -185,7 +185,7 @@ impl Object {
             },
             Attributes::Link(found) => match self {
                 Self::Link(new) => {
-                    let differs = !found.fits(&new.link);
+                    let differs = !found.fits(new);
                     Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
                 }
                 _ => self.clone(),

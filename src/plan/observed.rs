@@ -4,9 +4,10 @@ use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::filter::{self, FilterTableId};
+use super::link::LinkAttributes;
 use super::object::{Attributes, Identity, Sight};
 use super::route::{RouteIdentity, Slot};
-use crate::base::{Family, IfIndex, Prefix};
+use crate::base::{Family, IfIndex, IfName, Prefix};
 
 /// Number of objects that [`Observed::forget_some`] forgets.
 const SOME: usize = 4;
@@ -170,6 +171,18 @@ impl Observed {
             .range(begin..)
             .map(|(place, _)| place)
             .take_while(move |place| matches!(place, Identity::Route(r) if r.slot == slot))
+    }
+
+    /// The interfaces on other ones.
+    pub(super) fn stacked(&self) -> impl Iterator<Item = (&Identity<IfIndex>, &LinkAttributes)> {
+        // No interface has the number 0.
+        let begin = Identity::Link(IfIndex(0), IfName::eth0());
+        let all = self.objects.range(begin..);
+        let all = all.take_while(|(place, _)| matches!(place, Identity::Link(..)));
+        all.filter_map(|(place, seen)| match seen.attributes.as_deref() {
+            Some(Attributes::Link(found)) => Some((place, found)),
+            _ => None,
+        })
     }
 
     /// The elements of a table of packet filters.

@@ -224,6 +224,15 @@ impl<C: Copy + PartialEq> Table<C> {
         id
     }
 
+    /// An entry without a claimant, for an object that the kernel has and nobody wants.
+    pub(super) fn unclaimed(&mut self, object: Object) -> ObjectId {
+        let key = object.identity();
+        match self.by_key.get(&key) {
+            Some(id) => *id,
+            None => self.insert(key, object),
+        }
+    }
+
     /// Changes the wanted attributes of an entry.
     fn exchange(&mut self, id: ObjectId, was: &Arc<Object>, object: Object) {
         self.index(id, false);

@@ -78,6 +78,8 @@ pub struct Setup {
     pub core_files: bool,
     /// `--umask`, which overrides the umask in the configuration.
     pub umask: Option<u32>,
+    /// The mark of interfaces that this daemon creates; empty: none.
+    pub mark: Box<str>,
     /// A file that the role writes, which may belong to root: it is opened before the rights for it are given up.
     pub writes: Option<Box<[u8]>>,
 }

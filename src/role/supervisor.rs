@@ -184,7 +184,7 @@ struct Ending {
 
 impl Supervisor {
     fn new(options: Options, place: &Place, mut pid_files: PidFiles) -> io::Result<Self> {
-        let setup = setup(&options, log_settings(&options, place), user());
+        let setup = setup(&options, place, user());
         let services = services_file(&options, place);
         let [runner, vrrp, checker] = ROLES;
         let mut children = [runner, vrrp, checker, RoleName::Api].map(Child::new);
@@ -544,9 +544,9 @@ pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
 }
 
 /// The setup that is sent to each role first.
-fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Setup {
+fn setup(options: &Options, place: &Place, user: Option<(u32, u32)>) -> Setup {
     Setup {
-        log,
+        log: log_settings(options, place),
         keep: false,
         undo: false,
         again: false,
@@ -556,6 +556,7 @@ fn setup(options: &Options, log: log::Settings, user: Option<(u32, u32)>) -> Set
         user,
         core_files: options.core_files,
         umask: options.umask,
+        mark: place.mark(options),
         writes: None,
     }
 }

@@ -104,6 +104,8 @@ struct Role {
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
+    /// The mark of interfaces that this daemon creates.
+    mark: Box<str>,
     /// Running IPVS sync daemons may have been started by this role.
     watch_daemons: bool,
     standing: Standing,
@@ -152,6 +154,7 @@ impl Role {
             snapshot_later: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
+            mark: control.setup().mark.clone(),
             watch_daemons: false,
             standing: Standing::new(RoleName::Vrrp),
             host: HostSettings::default(),
@@ -232,7 +235,8 @@ impl Role {
         match message {
             ToRole::Prepare { generation } => self.prepared.decode(control, generation, fd),
             ToRole::Apply { generation } => {
-                if let Some(part) = self.prepared.take(generation) {
+                if let Some(mut part) = self.prepared.take(generation) {
+                    part.vrrp.mark.clone_from(&self.mark);
                     self.applying = Some(generation);
                     self.resize(&part);
                     self.peers.configure(generation, Catalogue::of_vrrp(&part.vrrp));

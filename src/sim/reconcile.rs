@@ -279,7 +279,7 @@ impl Host {
                 let parent = self.index(link.parent.as_str());
                 self.kernel
                     .link(&link.name)
-                    .is_some_and(|l| self.kernel.is_made(l.index, parent, link))
+                    .is_some_and(|l| self.kernel.is_made(l.index, parent, object))
             }
             Object::Setting(object) => {
                 let link = self.index(object.interface.as_str());

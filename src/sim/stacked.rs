@@ -43,10 +43,10 @@ impl Kernel {
             }
             (Verb::Delete { .. }, ..) => Outcome::Already,
             (_, Some(index), Some(stacked)) if stacked.parent == parent => {
-                if stacked.attributes.fits(link) {
+                if stacked.attributes.fits(object) {
                     return Outcome::Already;
                 }
-                self.set_link(index, link)
+                self.set_link(index, object)
             }
             (_, Some(_), _) => Outcome::Refused(EXISTS),
             (_, None, _) => {
@@ -61,9 +61,9 @@ impl Kernel {
                 if let Some(segment) = self.segment_of(parent).cloned() {
                     self.plug(index, segment);
                 }
-                let attributes = LinkAttributes::of(link);
+                let attributes = LinkAttributes::of(object);
                 self.stacked.insert(index, Stacked { parent, attributes });
-                self.set_link(index, link)
+                self.set_link(index, object)
             }
         }
     }
@@ -75,12 +75,12 @@ impl Kernel {
         }
     }
 
-    fn set_link(&mut self, index: IfIndex, link: &VirtualLink) -> Outcome {
+    fn set_link(&mut self, index: IfIndex, object: &LinkObject) -> Outcome {
         let Some(stacked) = self.stacked.get_mut(&index) else { return Outcome::Already };
-        stacked.attributes = LinkAttributes::of(link);
+        stacked.attributes = LinkAttributes::of(object);
         let parent = stacked.parent;
         let up = self.link_at(parent).is_some_and(|parent| parent.up);
-        let mac = self.mac_for(link, parent);
+        let mac = self.mac_for(&object.link, parent);
         for link in self.links.iter_mut().filter(|link| link.index == index) {
             (link.mac, link.up) = (mac, up);
         }
@@ -99,7 +99,7 @@ impl Kernel {
 
     /// Whether an interface matches `wanted`.
     #[must_use]
-    pub fn is_made(&self, index: IfIndex, parent: IfIndex, wanted: &VirtualLink) -> bool {
+    pub fn is_made(&self, index: IfIndex, parent: IfIndex, wanted: &LinkObject) -> bool {
         self.stacked
             .get(&index)
             .is_some_and(|found| found.parent == parent && found.attributes.fits(wanted))

@@ -119,6 +119,11 @@ impl Engine {
             (group.announced, group.mailed) = (announced, announced);
         }
         self.objects.drop_strays();
+        for stray in self.objects.take_strays(&self.config.mark) {
+            if let Some(entry) = self.objects.entry(stray) {
+                tracing::info!("removing {}, which an earlier run has left behind", entry.object);
+            }
+        }
     }
 
     /// Addresses of an instance that exist already are neither removed nor added again: they stay unless another router

@@ -57,7 +57,7 @@ impl Engine {
         if let (Some(config), 0) = (instance, position)
             && let Some(id) = ids.get(claiming.instance).copied().flatten()
         {
-            self.claim_links(&new.filters, config, id);
+            self.claim_links(new, config, id);
             self.claim_daemons(&mut claiming.entries, new, config, id);
         }
         if instance.is_none() && position == 0 {

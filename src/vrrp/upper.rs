@@ -6,7 +6,7 @@ use super::event::InstanceId;
 use super::instance::Instance;
 use super::object::Claimant;
 use crate::base::{Family, IfName};
-use crate::model::{self, FilterSettings, LinkKind, VirtualLink};
+use crate::model::{self, LinkKind, VirtualLink};
 use crate::plan::filter::Filter;
 use crate::plan::{Identity, LinkObject, Object, ObjectId, Setting, SettingObject};
 
@@ -20,16 +20,16 @@ impl Engine {
     /// Claims the interfaces of an instance, and the objects that exist as long as they do.
     pub(super) fn claim_links(
         &mut self,
-        filters: &FilterSettings,
+        all: &model::Vrrp,
         config: &model::Instance,
         id: InstanceId,
     ) {
         let claimant = Claimant::Link(id);
         for link in config.links() {
-            if let Some(filter) = Filter::of_link(filters, link) {
+            if let Some(filter) = Filter::of_link(&all.filters, link) {
                 self.objects.claim(Object::Filter(Box::new(filter)), claimant);
             }
-            let object = LinkObject { link: link.clone(), differs: false };
+            let object = LinkObject { link: link.clone(), mark: all.mark.clone(), differs: false };
             self.objects.claim(Object::Link(Box::new(object)), claimant);
             // Without this the parent answers for the virtual addresses with its own hardware address, or sends ARP
             // requests on their behalf: packets from them leave by the parent, which has their subnet.

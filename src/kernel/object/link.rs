@@ -20,8 +20,8 @@ use crate::model::link::IpvlanMode;
 use crate::model::{LinkKind, VirtualLink};
 use crate::plan::link::FoundKind;
 use crate::plan::{
-    Attributes, ChangeKind, Identity, LinkAttributes, LinkSettings, Op, Outcome, Setting,
-    SettingObject, Settings, Sight, Verb,
+    Attributes, ChangeKind, Identity, LinkAttributes, LinkObject, LinkSettings, Op, Outcome,
+    Setting, SettingObject, Settings, Sight, Verb,
 };
 
 /// Message types.
@@ -35,6 +35,7 @@ const IFLA_IFNAME: u16 = 3;
 const IFLA_LINK: u16 = 5;
 const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
 const IFLA_LINK_NETNSID: u16 = 37;
@@ -76,6 +77,7 @@ struct Told<'a> {
     /// The parent is in another namespace.
     abroad: bool,
     group: u32,
+    alias: Box<str>,
     master: Option<u32>,
     kind: &'a [u8],
     data: &'a [u8],
@@ -99,6 +101,7 @@ impl<'a> Told<'a> {
                 IFLA_ADDRESS => told.mac = value.try_into().map(Mac).unwrap_or_default(),
                 IFLA_LINK => told.parent = number(value),
                 IFLA_LINK_NETNSID => told.abroad = true,
+                IFLA_IFALIAS => told.alias = text(value).into(),
                 IFLA_GROUP => told.group = number(value).unwrap_or(0),
                 IFLA_MASTER => told.master = number(value),
                 IFLA_LINKINFO => {
@@ -136,7 +139,8 @@ impl<'a> Told<'a> {
             _ => return None,
         };
         let up = self.flags & IFF_UP != 0;
-        Some(LinkAttributes { kind, group: self.group, up, settings: self.settings })
+        let (group, settings, alias) = (self.group, self.settings, self.alias.clone());
+        Some(LinkAttributes { kind, group, up, settings, alias })
     }
 
     /// Whether it is such an interface, whatever its attributes.
@@ -261,8 +265,8 @@ fn of_kind(kind: LinkKind) -> LinkMessageBuilder<LinkUnspec> {
 }
 
 /// Carries out an operation on an interface that the daemon creates.
-pub(super) fn carry_out(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Outcome {
-    match try_to(op, link, requests) {
+pub(super) fn carry_out(op: &Op, object: &LinkObject, requests: &mut Requests) -> Outcome {
+    match try_to(op, object, requests) {
         Ok(outcome) => outcome,
         Err(e) => {
             tracing::debug!("{op}: {e}");
@@ -271,7 +275,8 @@ pub(super) fn carry_out(op: &Op, link: &VirtualLink, requests: &mut Requests) ->
     }
 }
 
-fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcome, RequestError> {
+fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outcome, RequestError> {
+    let link = &object.link;
     let refused = |errno| Ok(Outcome::Refused(errno));
     let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
     let mut there = None;
@@ -280,7 +285,7 @@ fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcom
             (
                 told.index,
                 told.is_such(link, parent),
-                told.attributes().is_some_and(|a| a.fits(link)),
+                told.attributes().is_some_and(|a| a.fits(object)),
             )
         });
     });
@@ -299,8 +304,8 @@ fn try_to(op: &Op, link: &VirtualLink, requests: &mut Requests) -> Result<Outcom
     match there {
         Some((_, false, _)) => return refused(libc::EEXIST),
         Some((_, true, true)) => return Ok(Outcome::Already),
-        Some((index, true, false)) => set(requests, link, index)?,
-        None => make(requests, link, parent)?,
+        Some((index, true, false)) => set(requests, object, index)?,
+        None => make(requests, object, parent)?,
     }
     Ok(Outcome::Done)
 }
@@ -310,7 +315,8 @@ fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
 }
 
 /// Creates an interface, completely or not at all.
-fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<(), RequestError> {
+fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result<(), RequestError> {
+    let link = &object.link;
     let (mut group, mut vrf) = (0, None);
     requests.get(GET, &indexed(parent.0).build(), |message| {
         if let Some(told) = Told::of(message) {
@@ -330,7 +336,7 @@ fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<
     if let Some(vrf) = vrf {
         one(requests, &Packed::new(SET, 0, &indexed(index).controller(vrf).build()))?;
     }
-    set(requests, link, index).inspect_err(|_| {
+    set(requests, object, index).inspect_err(|_| {
         // An incomplete one would answer when it must not.
         let _ = one(requests, &Packed::new(DELETE, 0, &indexed(index).build()));
     })?;
@@ -340,8 +346,9 @@ fn make(requests: &mut Requests, link: &VirtualLink, parent: IfIndex) -> Result<
     Ok(())
 }
 
-/// Gives an interface its settings, and then brings it up.
-fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), RequestError> {
+/// Gives an interface its settings and its mark, and brings it up.
+fn set(requests: &mut Requests, object: &LinkObject, index: u32) -> Result<(), RequestError> {
+    let LinkObject { link, mark, .. } = object;
     let LinkSettings { arp_ignore, accept_local, rp_filter, promote_secondaries, .. } =
         LinkSettings::of(link);
     let all = [
@@ -360,6 +367,10 @@ fn set(requests: &mut Requests, link: &VirtualLink, index: u32) -> Result<(), Re
     let mut up = of_kind(link.kind).index(index).up();
     if let Some(group) = link.group {
         up = up.link_group(group);
+    }
+    if !mark.is_empty() {
+        let alias = DefaultNla::new(IFLA_IFALIAS, mark.as_bytes().to_vec());
+        up = up.append_extra_attribute(LinkAttribute::Other(alias));
     }
     one(requests, &Packed::new(NEW, 0, &up.build()))
 }

@@ -8,7 +8,7 @@ use tokio::sync::oneshot;
 
 use super::place::Place;
 use super::reload::load_request;
-use super::{LoadError, Loaded, log_settings, setup};
+use super::{LoadError, Loaded, setup};
 use crate::cli::args::Options;
 use crate::model::global::Settings;
 use crate::role::{confine, load};
@@ -61,7 +61,7 @@ pub fn umask(given: Option<u32>, settings: &Settings) -> u32 {
 async fn read(options: &Options) -> io::Result<Result<Loaded, LoadError>> {
     let mut hangup = signal(SignalKind::hangup())?;
     let user = confine::separate_user().ok();
-    let setup = setup(options, log_settings(options, &Place::default()), user);
+    let setup = setup(options, &Place::default(), user);
     loop {
         let (hurry, hurried) = oneshot::channel();
         let (mut hurry, mut again) = (Some(hurry), false);

@@ -83,6 +83,14 @@ impl Place {
         ]
     }
 
+    /// The alias of interfaces that this daemon creates. It contains the path of a pid file, which no other daemon has;
+    /// empty if that is too long for an alias (`IFALIASZ`, 256 octets).
+    pub(super) fn mark(&self, options: &Options) -> Box<str> {
+        let [_, vrrp, _] = self.pid_files(options);
+        let mark = format!("evervip {}", vrrp.display());
+        if mark.len() < 256 { mark.into() } else { Box::default() }
+    }
+
     fn pid_file(&self, name: &str) -> PathBuf {
         let mut folder = PathBuf::from(if self.is_default() { "/run" } else { DIRECTORY });
         // In its mount namespace, keepalived sees this subdirectory as [`DIRECTORY`] itself.
@@ -158,6 +166,8 @@ mod tests {
             ]
         );
         assert_eq!(of(&settings).suffix(), "_blue_x");
+        let mark = of(&settings).mark(&Options::default());
+        assert_eq!(*mark, *"evervip /run/keepalived/blue/vrrp_x.pid");
     }
 
     #[test]

@@ -218,7 +218,7 @@ pub(super) fn some_foreign(rng: &mut Rng) -> Vec<Object> {
             family: Family::V4,
             carries_v6: false,
         };
-        all.push(Object::Link(Box::new(LinkObject { link, differs: false })));
+        all.push(Object::Link(Box::new(LinkObject { link, mark: Box::default(), differs: false })));
     }
     if rng.chance(50) {
         let settings = FilterSettings { table: "other".into(), ..FilterSettings::default() };
@@ -285,7 +285,7 @@ pub(super) fn some_link(rng: &mut Rng) -> Object {
         family: Family::V4,
         carries_v6: false,
     };
-    Object::Link(Box::new(LinkObject { link, differs: false }))
+    Object::Link(Box::new(LinkObject { link, mark: Box::default(), differs: false }))
 }
 
 /// The same object, possibly as another program or configuration would have created it.

@@ -1,7 +1,7 @@
 //! Interfaces with a virtual MAC: they are created first, send adverts and announcements, and their absence is a fault.
 
 use super::*;
-use crate::plan::{ChangeKind, Identity, LinkAttributes, Setting, Settings};
+use crate::plan::{ChangeKind, Identity, LinkAttributes, LinkObject, Setting, Settings};
 
 const UPPER: IfIndex = IfIndex(9);
 const MAC: Mac = Mac([0, 0, 0x5e, 0, 1, 41]);
@@ -24,8 +24,12 @@ fn own_link(config: &Vrrp) -> model::VirtualLink {
     config.instances[0].own_link().unwrap().clone()
 }
 
+fn object(config: &Vrrp) -> LinkObject {
+    LinkObject { link: own_link(config), mark: config.mark.clone(), differs: false }
+}
+
 fn told(kind: ChangeKind, change: impl FnOnce(&mut LinkAttributes)) -> Event<'static> {
-    let mut attributes = LinkAttributes::of(&own_link(&config(100)));
+    let mut attributes = LinkAttributes::of(&object(&config(100)));
     change(&mut attributes);
     let attributes = Some(Box::new(crate::plan::Attributes::Link(attributes)));
     let identity = Identity::Link(ETH, "vrrp.41".parse().unwrap());
@@ -123,6 +127,40 @@ fn adverts_are_heard_on_both_interfaces() {
         assert_eq!(host.state(), State::Backup, "{interface:?}");
         assert_eq!(host.counters().adverts_received, 5);
     }
+}
+
+/// An interface that the host has at the start, created by a daemon with this mark.
+fn left_behind(parent: IfIndex, name: &str, mark: &str) -> Sight {
+    let link = LinkObject { mark: mark.into(), ..object(&config(100)) };
+    let attributes = crate::plan::Attributes::Link(LinkAttributes::of(&link));
+    let identity = Identity::Link(parent, name.parse().unwrap());
+    Sight { identity, links: vec![parent], attributes: Some(Box::new(attributes)) }
+}
+
+#[test]
+fn an_interface_of_an_earlier_run_that_nothing_names_goes() {
+    let start = |mark: &str, config: Vrrp| {
+        let mut host = Host::off();
+        host.event(Event::Reload(Arc::new(Vrrp { mark: mark.into(), ..config })));
+        let mut kernel = host.kernel();
+        for (parent, name, mark) in [
+            (ETH, "vrrp.41", "ours"),
+            (ETH, "vrrp.42", "ours"),
+            (ETH, "vrrp.43", "another"),
+            (ETH, "vrrp.44", ""),
+            (OTHER, "vrrp.45", "ours"),
+        ] {
+            kernel.objects.push(left_behind(parent, name, mark));
+        }
+        host.event(Event::Kernel(kernel));
+        host.ops().into_iter().filter(|op| op.contains("macvlan")).collect::<Vec<_>>()
+    };
+    let gone = ["-macvlan vrrp.42 on enp0s8", "-macvlan vrrp.45 on enp0s9"];
+    assert_eq!(start("ours", config(100)), gone);
+    let all = [&["-macvlan vrrp.41 on enp0s8"], &gone[..]].concat();
+    assert_eq!(start("ours", failover(100)), all);
+    // Without a mark of its own it knows none.
+    assert_eq!(start("", failover(100)), [""; 0]);
 }
 
 #[test]
