@@ -1,9 +1,18 @@
 //! Addresses of masters that accept no packets for them: the daemon's nftables tables compared with keepalived's.
 
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::net::if_::if_nametoindex;
 use nix::sys::signal::Signal;
+use socket2::{Domain, Socket, Type};
 
 use crate::lab::daemon::{CONF, Daemon, Program, Role, signal_to};
 use crate::lab::node::Node;
+use crate::lab::timeline::Patience;
 use crate::lab::{LIMIT, Lab, Res, Stop, fail, need, service};
 use crate::scenario::LAN;
 use crate::{cases, check};
@@ -44,6 +53,9 @@ impl Hosts {
             lab.plug(&node, name, LAN, &[&format!("10.0.0.{last}/24")])?;
             node.sysctl("net.ipv6.conf.enp0s8.addr_gen_mode", "1")?;
             node.sysctl("net.ipv6.conf.enp0s8.disable_ipv6", "0")?;
+            // Each attempt is refused, however many there are in a second.
+            node.sysctl("net.ipv4.icmp_ratelimit", "0")?;
+            node.sysctl("net.ipv6.icmp.ratelimit", "0")?;
             node.ip(&format!(
                 "addr add fe80::{last}/64 dev enp0s8 nodad\naddr add 2001:db8::{last}/64 dev enp0s8 nodad\n\
                  link set lo up\n"
@@ -84,20 +96,26 @@ impl Hosts {
         self.host.must(["nft"].into_iter().chain(words.split(' ')))
     }
 
-    /// Whether the host answers to each of these, asked at the same time.
+    /// Whether the host answers to each of these, asked at the same time. A refusal counts as an answer: no port is open.
     fn answered(&self, probes: &[(&str, &str)]) -> Res<Vec<bool>> {
-        let talk = |(number, (how, address)): (usize, &(&str, &str))| {
-            // A refusal counts as an answer: no port is open.
-            let talk = match *how {
-                "tcp" => format!("exec 3<>/dev/tcp/{address}/9"),
-                _ => format!("exec 3<>/dev/udp/{address}/9; echo >&3; cat <&3"),
-            };
-            format!("(timeout 1 bash -c '{talk}' 2>&1 | grep -q refused && echo {number}) &\n")
-        };
-        let script: String = probes.iter().enumerate().map(talk).collect();
-        let said = self.client.must(["sh", "-c", &(script + "wait")])?;
-        let all = 0..probes.len();
-        Ok(all.map(|n| said.lines().any(|line| line == n.to_string())).collect())
+        let mut asked = Vec::new();
+        for (how, address) in probes {
+            let (how, address) = ((*how).to_owned(), (*address).to_owned());
+            asked.push(self.client.run(move || ask(&how, &address))??);
+        }
+        // Kernels answer within milliseconds.
+        let silence = Patience::new(Duration::from_secs(1));
+        let mut answered = vec![false; asked.len()];
+        loop {
+            for (socket, answered) in asked.iter().zip(&mut answered) {
+                let error = socket.take_error()?;
+                *answered |= error.is_some_and(|e| e.kind() == ErrorKind::ConnectionRefused);
+            }
+            if silence.left().is_zero() || answered.iter().all(|answered| *answered) {
+                return Ok(answered);
+            }
+            sleep(Duration::from_millis(5));
+        }
     }
 
     /// Whether the host answers.
@@ -125,6 +143,30 @@ impl Hosts {
         lines.sort();
         Ok(lines)
     }
+}
+
+/// Sends a datagram or begins a connection to port 9, without waiting; an address may name its interface.
+fn ask(how: &str, address: &str) -> Res<Socket> {
+    let (address, interface) = address.split_once('%').unwrap_or((address, ""));
+    let mut address = SocketAddr::new(address.parse()?, 9);
+    if let SocketAddr::V6(six) = &mut address
+        && !interface.is_empty()
+    {
+        six.set_scope_id(if_nametoindex(interface)?);
+    }
+    let kind = if how == "tcp" { Type::STREAM } else { Type::DGRAM };
+    let socket = Socket::new(Domain::for_address(address), kind, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(Errno::EINPROGRESS as i32) => {
+            return Err(error.into());
+        }
+        _ => {}
+    }
+    if kind == Type::DGRAM {
+        socket.send(b"?")?;
+    }
+    Ok(socket)
 }
 
 /// The names of the instances of a configuration.

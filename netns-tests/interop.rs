@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use crate::lab::daemon::{CONF, Daemon, Program};
 use crate::lab::frame::{Advert, Frame};
 use crate::lab::node::Node;
-use crate::lab::timeline::What;
+use crate::lab::timeline::{Wall, What};
 use crate::lab::{Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, soon, steady, within};
 use crate::{cases, check};
@@ -216,10 +216,13 @@ fn the_announcements_are_the_same(lab: &mut Lab) -> Res {
         pairs.push((theirs, ours, text));
     }
     for (theirs, ours, text) in pairs {
-        // Eight adverts after the first: both sets and two refreshes have passed.
+        // Eight adverts after the first: both sets and two refreshes have passed. Another one is due with the last advert,
+        // before it or after it.
         let sequences = [&theirs, &ours].map(|node| -> Res<Vec<String>> {
             let adverts = lab.always().some_adverts(node, 9)?;
-            let (start, end) = (adverts[0].0, adverts[8].0);
+            let (start, end) = (adverts[0].0, Wall(adverts[0].0.0 + 7_500_000_000));
+            // Whole seconds since it became master: the time of a set, not of each packet. It is late rather than early.
+            let second = |at: Wall| (at.millis_since(start) / 1e3 + 0.3).floor();
             Ok(lab.always().all(|event| match &event.what {
                 What::Frame(Frame::Arp(arp))
                     if event.node == node.name
@@ -227,8 +230,7 @@ fn the_announcements_are_the_same(lab: &mut Lab) -> Res {
                         && arp.sender != Ipv4Addr::new(10, 0, 0, 71)
                         && event.at < end =>
                 {
-                    // Whole seconds since it became master: the time of a set, not of each packet.
-                    let second = (event.at.millis_since(start) / 1e3).round();
+                    let second = second(event.at);
                     let own = arp.from == arp.sender_mac;
                     Some(format!(
                         "{second} s: {} op {} to {:?} target {:?} own {own} length {}",
@@ -240,7 +242,7 @@ fn the_announcements_are_the_same(lab: &mut Lab) -> Res {
                         && advert.target != Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x71)
                         && event.at < end =>
                 {
-                    let second = (event.at.millis_since(start) / 1e3).round();
+                    let second = second(event.at);
                     Some(format!(
                         "{second} s: {} from {} to {:?} hop limit {} override {} solicited {}",
                         advert.target,

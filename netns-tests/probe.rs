@@ -23,6 +23,7 @@ cases![Ipvs:
     name_servers_decide,
     a_tracked_file_decides,
     a_bfd_session_decides,
+    a_service_is_checked_while_its_address_is_here,
     sync_daemons_follow_the_instance,
     timeouts_are_set_and_given_back,
 ];
@@ -251,6 +252,40 @@ fn a_bfd_session_decides(lab: &mut Lab) -> Res {
     lab.after(mark).log(&node, "BFD check of [B] RS([10.0.0.72]:tcp:80) is UP")?;
     becomes(&node, &[(71, 1), (72, 1)])?;
     check!(other.stop()? && daemon.stop()?, "the exit status is not zero");
+    ipvs::becomes(&node, &[])
+}
+
+fn a_service_is_checked_while_its_address_is_here(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it says nothing when a reload suspends checks")?;
+    let node = director(lab)?;
+    let globals = "global_defs {\n lvs_netlink_cmd_rcv_bufs 20000000\n lvs_netlink_cmd_rcv_bufs_force\n \
+                   lvs_netlink_monitor_rcv_bufs 30000000\n lvs_netlink_monitor_rcv_bufs_force\n}\n";
+    // Nobody listens there.
+    let services =
+        service(&[(71, "TCP_CHECK", "")]).replace("delay_loop 1", "delay_loop 1\nha_suspend");
+    let daemon = run(lab, &node, &format!("{globals}{services}"))?;
+    let deactivated = "Deactivating healthchecker for service [10.0.0.71]:tcp:80";
+    lab.always().log(&node, deactivated)?;
+    becomes(&node, &[(71, 1)])?;
+    let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status"])?;
+    check!(text.contains("checks are suspended"), "{text}");
+    // The kernel doubles what it is asked for.
+    let shown = node.must(["ss", "-a", "-m", "-f", "netlink"])?;
+    for size in ["rb40000000,", "rb60000000,"] {
+        check!(shown.contains(size), "{size}: {shown}");
+    }
+    lab.note("the address comes");
+    node.ip("addr add 10.1.0.1/32 dev lo\n")?;
+    becomes(&node, &[])?;
+    lab.note("it goes, and the server begins to listen");
+    let mark = lab.mark();
+    node.ip("addr del 10.1.0.1/32 dev lo\n")?;
+    lab.after(mark).log(&node, "Suspending healthchecker for service [10.0.0.71]:tcp:80")?;
+    let _server = node.run(|| std::net::TcpListener::bind("10.0.0.71:80"))??;
+    becomes(&node, &[])?;
+    node.ip("addr add 10.1.0.1/32 dev lo\n")?;
+    becomes(&node, &[(71, 1)])?;
+    check!(daemon.stop()?, "the exit status is not zero");
     ipvs::becomes(&node, &[])
 }
 

@@ -261,7 +261,9 @@ fn a_file_that_lost_every_virtual_router_is_refused(lab: &mut Lab) -> Res {
     let daemon = lab.subject.start(host)?;
     lab.always().some_garps(host, VIP.parse()?, 10)?;
     let address = "static_ipaddress {\n10.0.0.77/24 dev enp0s8\n}\n";
-    for (text, why) in [("", "requires no process"), (address, "no virtual router")] {
+    for (text, why) in
+        [("", "neither virtual routers nor virtual servers"), (address, "no virtual router")]
+    {
         host.write(CONF, text, 0o644)?;
         let mark = lab.mark();
         daemon.signal(Signal::SIGHUP)?;

@@ -17,6 +17,7 @@ cases![Here:
     each_way_of_a_route_has_its_own_tunnel,
     routes_stay_when_the_first_address_of_their_subnet_goes,
     routes_stay_where_the_kernel_promotes_secondary_addresses,
+    a_route_that_goes_with_the_addresses_comes_back,
     many_routes_of_others_do_not_wake_the_daemon,
 ];
 
@@ -120,6 +121,31 @@ fn each_way_of_a_route_has_its_own_tunnel(lab: &mut Lab) -> Res {
     same(lab, &node, &wanted)?;
     check!(daemon.stop()?, "the exit status is not zero");
     same(lab, &node, &before)
+}
+
+/// The kernel removes routes with the last address of their network, and sends no event about them.
+fn a_route_that_goes_with_the_addresses_comes_back(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it leaves them away until a reload")?;
+    let node = machine(lab, "our")?;
+    let fixed = "static_routes {\n 10.1.40.0/24 via 10.0.0.1 dev enp0s8\n}\n";
+    let text = fixed.to_owned() + &configuration("  10.1.41.0/24 via 10.0.0.1 dev enp0s8\n");
+    node.write(CONF, &text, 0o644)?;
+    let daemon = lab.subject.start(&node)?;
+    let all = |what: &str| {
+        lab.timeline().poll(LIMIT, what, || {
+            let shown = node.must(["ip", "route"])?;
+            let there = ["10.1.40.0/24", "10.1.41.0/24"].iter().all(|r| shown.contains(*r));
+            Ok(there.then_some(()))
+        })
+    };
+    all("the routes")?;
+    // The instance loses its source address, and becomes master again with the new one.
+    node.ip("addr flush dev enp0s8\naddr add 10.0.0.71/24 dev enp0s8\n")?;
+    let left = node.must(["ip", "route"])?;
+    check!(!left.contains("10.1.40.0/24"), "the kernel keeps it: {left}");
+    all("the routes again")?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    Ok(())
 }
 
 /// Skips the test if the kernel does not support such a route.

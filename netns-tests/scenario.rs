@@ -169,8 +169,9 @@ pub fn within(configuration: &str, block: &str, more: &str) -> String {
 pub fn steady(lab: &Lab, mark: Mark, node: &Node, count: usize) -> Res {
     lab.after(mark).some_adverts(node, count)?;
     let all = lab.always().adverts(node);
-    let later = lab.after(mark).adverts(node).len();
-    let watched = all.get(all.len().saturating_sub(later + 1)..).unwrap_or_default();
+    let later = lab.after(mark).adverts(node);
+    let first = all.iter().position(|(at, _)| Some(at) == later.first().map(|(at, _)| at));
+    let watched = all.get(first.unwrap_or_default().saturating_sub(1)..).unwrap_or_default();
     for pair in watched.windows(2) {
         let gap = pair[1].0.millis_since(pair[0].0);
         let most = late::bound(1_500.0, pair[0].0, pair[1].0);

@@ -19,6 +19,7 @@ cases![Here:
     a_check_script_ends_when_it_leaves_the_configuration,
     scripts_that_hang_hold_up_the_next_state_for_seconds_only,
     a_file_system_that_hangs_stops_one_script_only,
+    scripts_of_a_removed_instance_run_to_their_end,
     the_first_process_of_a_container_leaves_no_zombies,
     a_check_script_is_logged_when_its_result_changes,
 ];
@@ -164,6 +165,7 @@ signal.pause()
 ";
 
 fn a_file_system_that_hangs_stops_one_script_only(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its reload reads the file, or hangs")?;
     let pair = Pair::new(lab)?;
     script(&pair.svr1, "/run/dead.sh", "exit 0")?;
     script(&pair.svr1, "/run/alive.sh", "test -e /run/good")?;
@@ -174,7 +176,7 @@ fn a_file_system_that_hangs_stops_one_script_only(lab: &mut Lab) -> Res {
     let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
     pair.svr1.write("/run/good", "", 0o644)?;
     pair.svr1.write(CONF, &format!("{checks}{text}"), 0o644)?;
-    lab.subject.start(&pair.svr1)?;
+    let daemon = lab.subject.start(&pair.svr1)?;
     told(lab, &pair.svr1, "MASTER")?;
     let mut hold = Command::new(python()?);
     hold.args(["-c", HOLD, "/run/dead.sh"]);
@@ -191,7 +193,39 @@ fn a_file_system_that_hangs_stops_one_script_only(lab: &mut Lab) -> Res {
     lab.after(mark).log(&pair.svr1, "Entering FAULT STATE")?;
     told(lab, &pair.svr1, "FAULT")?;
     check!(lab.always().logs(&pair.svr1, "does not respond").is_empty(), "the runner was killed");
+    // A reload does not open the file either.
+    let mark = lab.mark();
+    daemon.signal(Signal::SIGHUP)?;
+    lab.after(mark).log(&pair.svr1, "Reload complete")?;
     signal_to(holder, Signal::SIGKILL)
+}
+
+fn scripts_of_a_removed_instance_run_to_their_end(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    let node = &pair.svr1;
+    script(
+        node,
+        "/run/slow.sh",
+        "echo begins $4 >>/run/told; sleep 0.5; echo ends $4 >>/run/told",
+    )?;
+    let removed = "vrrp_instance GOES {\n interface enp0s8\n virtual_router_id 77\n priority 90\n advert_int 1\n \
+                   notify /run/slow.sh\n virtual_ipaddress {\n  10.0.0.177/24\n }\n}\n";
+    node.write(CONF, &format!("{}{removed}", FAILOVER[0]), 0o644)?;
+    let daemon = lab.subject.start(node)?;
+    lab.always().address(node, "10.0.0.177", true)?;
+    lab.timeline().poll(LIMIT, "the script of the state MASTER", || {
+        Ok(node.read("/run/told").ok().filter(|told| told.ends_with("ends 90\n")))
+    })?;
+    node.must(["rm", "/run/told"])?;
+    // Nothing in this file runs a script.
+    node.write(CONF, FAILOVER[0], 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    lab.timeline().poll(LIMIT, "the script of the removal ends", || {
+        Ok(node.read("/run/told").ok().filter(|told| told.contains("ends")))
+    })?;
+    lab.always().address(node, "10.0.0.177", false)?;
+    check!(daemon.stop()?, "the exit status is not zero");
+    Ok(())
 }
 
 fn the_first_process_of_a_container_leaves_no_zombies(lab: &mut Lab) -> Res {

@@ -3,7 +3,6 @@
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
@@ -299,7 +298,7 @@ fn a_backup_says_nothing_over_ipv6_either(lab: &mut Lab) -> Res {
 fn reach(node: &Node, address: &'static str) -> Res {
     let answer = node.run(move || {
         let address = SocketAddr::new(address.parse().expect("an address"), 9);
-        TcpStream::connect_timeout(&address, Duration::from_secs(5)).err().map(|e| e.kind())
+        TcpStream::connect_timeout(&address, LIMIT).err().map(|e| e.kind())
     })?;
     check!(answer == Some(ErrorKind::ConnectionRefused), "{address}: {answer:?}");
     Ok(())

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -106,15 +107,24 @@ impl Daemon {
 
     /// Stops it and waits; returns whether it exited with status zero.
     pub fn stop(&self) -> Res<bool> {
+        self.stop_within(LIMIT)
+    }
+
+    /// The same with another deadline: for one that has much to undo.
+    pub fn stop_within(&self, limit: Duration) -> Res<bool> {
         let mark = self.node.timeline().mark();
         self.signal(Signal::SIGTERM)?;
-        self.ended(mark)
+        self.ended_within(mark, limit)
     }
 
     /// Waits for the end of the supervisor; returns whether it exited with status zero.
     pub fn ended(&self, mark: Mark) -> Res<bool> {
+        self.ended_within(mark, LIMIT)
+    }
+
+    fn ended_within(&self, mark: Mark, limit: Duration) -> Res<bool> {
         let what = format!("end of pid {} on {}", self.pid, self.node.name);
-        self.node.timeline().wait(mark, LIMIT, &what, |event: &Event| match event.what {
+        self.node.timeline().wait(mark, limit, &what, |event: &Event| match event.what {
             What::Exit { pid, success, .. } if pid == self.pid => Some(success),
             _ => None,
         })
@@ -147,9 +157,9 @@ impl Daemon {
     /// Kills all its processes at once, like a crash of the machine: none of them can send a farewell.
     pub fn crash(&self) -> Res {
         let mark = self.node.timeline().mark();
-        let all = self.processes();
         // Freeze the supervisor first, or it would restart processes killed before it.
         signal_to(self.pid, Signal::SIGSTOP)?;
+        let all = self.processes();
         for &pid in all.iter().filter(|pid| **pid != self.pid) {
             signal_to(pid, Signal::SIGKILL)?;
         }
@@ -209,7 +219,7 @@ pub fn signal_to(pid: u32, signal: Signal) -> Res {
 
 /// Whether a process exists and is not a zombie.
 pub fn lives(pid: u32) -> bool {
-    living().contains_key(&pid)
+    parent(&Path::new("/proc").join(pid.to_string())).is_some()
 }
 
 /// The parent of every living process.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::net::if_::if_nametoindex;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -13,6 +14,7 @@ use nix::sys::socket::{
 
 use super::frame::{Advert, sum};
 use super::node::Node;
+use super::timeline::Patience;
 use super::{Res, fail};
 
 /// The source address of the frames, which no machine has.
@@ -258,8 +260,8 @@ fn open(interface: &str) -> Res<(OwnedFd, LinkAddr)> {
     let index = usize::try_from(if_nametoindex(interface)?)?;
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-    let end = Instant::now() + Duration::from_secs(5);
-    while Instant::now() < end {
+    let patience = Patience::new(Duration::from_secs(5));
+    while !patience.left().is_zero() {
         let prompt = UdpSocket::bind("0.0.0.0:0")?;
         prompt.set_broadcast(true)?;
         prompt
@@ -273,6 +275,8 @@ fn open(interface: &str) -> Res<(OwnedFd, LinkAddr)> {
             recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, None, MsgFlags::empty())
         {
             if let Some(address) = message.address.filter(|address| address.ifindex() == index) {
+                // From now on it is only sent to, and waits while the kernel has no room for another frame.
+                fcntl(&fd, FcntlArg::F_SETFL(OFlag::empty()))?;
                 return Ok((fd, address));
             }
         }

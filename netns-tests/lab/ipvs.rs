@@ -9,8 +9,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use nix::sys::socket::{
-    AddressFamily, LinkAddr, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv,
-    recvmsg, send, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, NetlinkAddr, SockFlag, SockProtocol,
+    SockType, bind, recv, recvmsg, send, setsockopt, socket, sockopt,
 };
 
 use super::monitor::Change;
@@ -114,18 +114,27 @@ pub fn watch(node: &Node) -> Res {
     let fd = node.run(|| -> Res<OwnedFd> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
-        setsockopt(&fd, sockopt::RcvBufForce, &(8 << 20))?;
+        setsockopt(&fd, sockopt::RxqOvfl, &1)?;
+        // 25,000 requests and their answers wait in it while its reader has no processor.
+        setsockopt(&fd, sockopt::RcvBufForce, &(64 << 20))?;
         Ok(fd)
     })??;
     let (name, timeline) = (Arc::clone(&node.name), Arc::clone(node.timeline()));
     let mut buffer = vec![0; 1 << 16];
+    let mut lost = 0;
     node.halt().follow(fd, move |fd| {
         loop {
+            let mut space = nix::cmsg_space!(u32);
             let mut parts = [IoSliceMut::new(&mut buffer)];
-            let flags = MsgFlags::empty();
-            let Ok(message) = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, None, flags) else {
+            let (fd, flags) = (fd.as_raw_fd(), MsgFlags::empty());
+            let Ok(message) = recvmsg::<LinkAddr>(fd, &mut parts, Some(&mut space), flags) else {
                 return true;
             };
+            for control in message.cmsgs().into_iter().flatten() {
+                if let ControlMessageOwned::RxqOvfl(count) = control {
+                    timeline.lost("messages to and from IPVS", &mut lost, count);
+                }
+            }
             // Hardware type of a netlink monitor.
             let wanted = message.address.is_some_and(|address| address.hatype() == 824);
             let length = if wanted { message.bytes } else { 0 };

@@ -57,7 +57,8 @@ impl Change {
 pub fn open() -> Res<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
-    setsockopt(&fd, sockopt::RcvBuf, &(1 << 20))?;
+    // The events of 2,000 routes wait in it while its reader has no processor.
+    setsockopt(&fd, sockopt::RcvBufForce, &(16 << 20))?;
     bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS))?;
     Ok(fd)
 }
@@ -66,13 +67,22 @@ pub fn open() -> Res<OwnedFd> {
 pub fn follow(fd: OwnedFd, node: Arc<str>, timeline: Arc<Timeline>, halt: &Halt) {
     let mut buffer = vec![0; 1 << 16];
     halt.follow(fd, move |fd| {
-        while let Ok(length) = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        loop {
+            let received = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty());
             let at = Wall::now();
-            for change in parse(buffer.get(..length).unwrap_or_default()) {
-                timeline.push(at, &node, What::Kernel(change));
+            match received {
+                Ok(length) => {
+                    for change in parse(buffer.get(..length).unwrap_or_default()) {
+                        timeline.push(at, &node, What::Kernel(change));
+                    }
+                }
+                Err(nix::Error::ENOBUFS) => {
+                    let text = "the laboratory lost events of the kernel".to_owned();
+                    timeline.push(at, &node, What::Note(text));
+                }
+                Err(_) => return true,
             }
         }
-        true
     });
 }
 

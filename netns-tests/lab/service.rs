@@ -7,15 +7,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
 
 use super::follow::Halt;
 use super::node::{Node, command};
 use super::timeline::{Wall, What};
 use super::{LIMIT, Res, need};
-
-/// How long a server waits for the next octets of a peer.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A listening socket with a thread for each connection; closed when this is dropped.
 pub struct Server {
@@ -46,7 +42,7 @@ impl Server {
                 let serve = Arc::clone(&serve);
                 let ready = stream
                     .set_nonblocking(false)
-                    .and_then(|()| stream.set_read_timeout(Some(PATIENCE)));
+                    .and_then(|()| stream.set_read_timeout(Some(LIMIT)));
                 if ready.is_ok() {
                     thread::spawn(move || serve(stream, peer));
                 }
@@ -87,11 +83,13 @@ impl Server {
     }
 }
 
-/// Requests a page with curl; the first word of the answer is the name of the answering node.
+/// Requests a page with curl; the first word of the answer is the name of the answering node. Only
+/// the connection, which kernels make by themselves, has a short limit: the processes behind it wait for a processor.
 pub fn fetch(node: &Node, url: &str) -> Res<Option<String>> {
     need::program("curl", "curl")?;
-    let options = ["curl", "--silent", "--noproxy", "*", "--max-time", "3", url];
-    let output = node.output(options)?;
+    let limit = LIMIT.as_secs().to_string();
+    let options = ["--silent", "--noproxy", "*", "--connect-timeout", "10", "--max-time", &limit];
+    let output = node.output(["curl"].into_iter().chain(options).chain([url]))?;
     let words = output.stdout.split_whitespace().next();
     let answer = words.filter(|_| output.status.success()).map(str::to_owned);
     let line = format!("{url}: {}", answer.as_deref().unwrap_or("no answer"));

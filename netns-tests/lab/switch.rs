@@ -11,6 +11,7 @@ use nix::sys::socket::{
     recvmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeSpec;
+use socket2::{SockFilter, SockRef};
 
 use super::Res;
 use super::follow::Halt;
@@ -18,8 +19,17 @@ use super::frame::Frame;
 use super::node::Node;
 use super::timeline::{Timeline, Wall, What};
 
-/// `sll_pkttype` of a frame that the port sends towards the node.
-const OUTGOING: u8 = 4;
+/// Drops what a port sends towards its node (packet type 4), before it takes room in the queue of the socket: a flood is
+/// recorded once, where it comes from.
+const RECEIVED_ONLY: [SockFilter; 4] = [
+    // BPF_LD | BPF_W | BPF_ABS, SKF_AD_OFF + SKF_AD_PKTTYPE
+    SockFilter::new(0x20, 0, 0, 0xffff_f004),
+    // BPF_JMP | BPF_JEQ | BPF_K
+    SockFilter::new(0x15, 0, 1, 4),
+    // BPF_RET | BPF_K: nothing, and all of it.
+    SockFilter::new(0x06, 0, 0, 0),
+    SockFilter::new(0x06, 0, 0, 0x0004_0000),
+];
 
 /// The switch of a test.
 pub struct Switch {
@@ -103,7 +113,9 @@ pub fn quiet(node: &Node) -> Res {
 fn capture() -> Res<OwnedFd> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(AddressFamily::Packet, SockType::Raw, flags, SockProtocol::EthAll)?;
+    SockRef::from(&fd).attach_filter(&RECEIVED_ONLY)?;
     setsockopt(&fd, sockopt::ReceiveTimestampns, &true)?;
+    setsockopt(&fd, sockopt::RxqOvfl, &1)?;
     // A flood must not displace the relevant frames.
     setsockopt(&fd, sockopt::RcvBufForce, &(256 << 20))?;
     Ok(fd)
@@ -116,33 +128,46 @@ fn follow(
     halt: &Halt,
 ) {
     let mut buffer = vec![0; 1 << 16];
+    let mut lost = 0;
     halt.follow(fd, move |fd| {
-        while let Some((at, port, length)) = receive(fd, &mut buffer) {
+        while let Some(received) = receive(fd, &mut buffer) {
+            timeline.lost("frames", &mut lost, received.lost);
             let ports = ports.lock().unwrap_or_else(PoisonError::into_inner);
             if let (Some(node), Some(frame)) =
-                (ports.get(&port), buffer.get(..length).and_then(Frame::read))
+                (ports.get(&received.port), buffer.get(..received.length).and_then(Frame::read))
             {
-                timeline.push(at, node, What::Frame(frame));
+                timeline.push(received.at, node, What::Frame(frame));
             }
         }
         true
     });
 }
 
-/// Time, index of the port (zero for an irrelevant frame) and length of the next frame.
-fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<(Wall, usize, usize)> {
-    let mut space = nix::cmsg_space!(TimeSpec);
+/// A frame in the buffer.
+struct Received {
+    at: Wall,
+    /// The index of the port.
+    port: usize,
+    length: usize,
+    /// How many frames the socket had no room for so far.
+    lost: u32,
+}
+
+fn receive(fd: &OwnedFd, buffer: &mut [u8]) -> Option<Received> {
+    let mut space = nix::cmsg_space!(TimeSpec, u32);
     let mut parts = [IoSliceMut::new(buffer)];
     let flags = MsgFlags::empty();
     let message = recvmsg::<LinkAddr>(fd.as_raw_fd(), &mut parts, Some(&mut space), flags).ok()?;
-    let at = message.cmsgs().ok().and_then(|mut all| {
-        all.find_map(|control| match control {
+    let (mut at, mut lost) = (None, 0);
+    for control in message.cmsgs().into_iter().flatten() {
+        match control {
             ControlMessageOwned::ScmTimestampns(time) => {
-                Some(Wall(time.tv_sec() * 1_000_000_000 + time.tv_nsec()))
+                at = Some(Wall(time.tv_sec() * 1_000_000_000 + time.tv_nsec()));
             }
-            _ => None,
-        })
-    });
-    let port = message.address.filter(|address| address.pkttype() != OUTGOING);
-    Some((at.unwrap_or_else(Wall::now), port.map_or(0, |a| a.ifindex()), message.bytes))
+            ControlMessageOwned::RxqOvfl(count) => lost = count,
+            _ => {}
+        }
+    }
+    let port = message.address.map_or(0, |address| address.ifindex());
+    Some(Received { at: at.unwrap_or_else(Wall::now), port, length: message.bytes, lost })
 }

@@ -87,6 +87,15 @@ impl Timeline {
         self.grew.notify_all();
     }
 
+    /// Notes what an observer has missed: how many it had no room for so far, and how many it knew of.
+    pub fn lost(&self, what: &str, known: &mut u32, now: u32) {
+        if now > *known {
+            let text = format!("the laboratory lost {} {what}", now - *known);
+            self.push(Wall::now(), &"test".into(), What::Note(text));
+            *known = now;
+        }
+    }
+
     pub fn mark(&self) -> Mark {
         let events = self.lock();
         Mark { place: events.len(), at: Wall::now() }
@@ -143,17 +152,17 @@ impl Timeline {
         what: &str,
         mut probe: impl FnMut() -> Res<Option<T>>,
     ) -> Res<T> {
-        let patience = Patience::new(limit);
+        let mut patience = Patience::new(limit);
         loop {
             let begin = Instant::now();
             if let Some(found) = probe()? {
                 return Ok(found);
             }
             let end = Instant::now();
-            let left = patience.left();
-            if left.is_zero() {
+            if patience.left().is_zero() && !patience.extend() {
                 return Err(patience.over(what));
             }
+            let left = patience.left();
             let tick = left.min(Duration::from_millis(50));
             let pause = (end - begin).min(tick);
             let mut events = self.lock();
@@ -188,7 +197,7 @@ impl Timeline {
         what: &str,
         mut look: impl FnMut(&[Event]) -> Option<T>,
     ) -> Res<T> {
-        let patience = Patience::new(limit);
+        let mut patience = Patience::new(limit);
         let mut events = self.lock();
         loop {
             if let Some(found) = look(&events) {
@@ -196,7 +205,12 @@ impl Timeline {
             }
             let left = patience.left();
             if left.is_zero() {
-                return Err(patience.over(what));
+                drop(events);
+                if !patience.extend() {
+                    return Err(patience.over(what));
+                }
+                events = self.lock();
+                continue;
             }
             events = self.grew.wait_timeout(events, left).unwrap_or_else(PoisonError::into_inner).0;
         }
@@ -220,24 +234,34 @@ impl fmt::Display for What {
     }
 }
 
-/// How long to wait: a limit for an idle machine, extended by the lateness of this one meanwhile.
-struct Patience {
+/// How long to wait: a limit for an idle machine, extended by the lateness of this one meanwhile and, when that is over,
+/// by its slowness.
+pub struct Patience {
     begin: Instant,
     from: Wall,
     limit: Duration,
+    slowness: f64,
 }
 
 impl Patience {
     /// A wait is never longer than this many times the limit.
     const MOST: u32 = 8;
 
-    fn new(limit: Duration) -> Self {
-        Self { begin: Instant::now(), from: Wall::now(), limit }
+    pub fn new(limit: Duration) -> Self {
+        Self { begin: Instant::now(), from: Wall::now(), limit, slowness: 1.0 }
     }
 
-    fn left(&self) -> Duration {
+    pub fn left(&self) -> Duration {
         let most = self.limit.saturating_mul(Self::MOST);
-        (self.limit + late::since(self.from)).min(most).saturating_sub(self.begin.elapsed())
+        let limit = self.limit.mul_f64(self.slowness) + late::since(self.from);
+        limit.min(most).saturating_sub(self.begin.elapsed())
+    }
+
+    /// Whether there is more time left, because this machine is slower than was known.
+    pub fn extend(&mut self) -> bool {
+        let slowness = late::slowness().min(f64::from(Self::MOST));
+        self.slowness = self.slowness.max(slowness);
+        !self.left().is_zero()
     }
 
     fn over(&self, what: &str) -> Stop {

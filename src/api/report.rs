@@ -290,6 +290,9 @@ pub struct Service {
     pub quorum: u32,
     /// Whether the sorry server is in service.
     pub sorry: bool,
+    /// Whether its checks wait for its address to be on this host (`ha_suspend`).
+    #[serde(default)]
+    pub suspended: bool,
     /// Why the kernel refuses it; null if it does not.
     pub refused: Option<String>,
     /// Its real servers, in the order of the configuration.
@@ -477,6 +480,7 @@ impl Clocks {
             weight: view.weight,
             quorum: view.quorum,
             sorry: view.sorry,
+            suspended: view.suspended,
             refused: view.refused.map(error),
             servers: view.servers.iter().map(|s| self.server(s)).collect(),
         }

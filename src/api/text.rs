@@ -166,6 +166,9 @@ fn servers(text: &mut String, checker: &Checker, now: &str) {
         if let Some(error) = &service.refused {
             wrapped(text, "  ", &format!("refused: {error}"));
         }
+        if service.suspended {
+            line(text, "  checks are suspended: this machine has none of its addresses");
+        }
         if service.servers.is_empty() {
             continue;
         }
@@ -409,6 +412,7 @@ web      process  good (4 running)
 IPVS is not available: Protocol not available
 
 [10.0.0.1]:tcp:80 UP for 0s, weight 4 of quorum 1, sorry server in service
+  checks are suspended: this machine has none of its addresses
   SERVER        STATE    FOR  WEIGHT  LAST CHECK
   10.0.0.71:80  DOWN   1d02h     (3)  TCP_CHECK connection refused
 ";
@@ -508,6 +512,7 @@ IPVS is not available: Protocol not available
                     weight: 4,
                     quorum: 1,
                     sorry: true,
+                    suspended: true,
                     refused: None,
                     servers: vec![server],
                 }],

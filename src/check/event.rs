@@ -1,5 +1,7 @@
 //! Everything that can happen to the engine.
 
+use core::net::IpAddr;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::probe::{ProbeId, Verdict};
@@ -49,6 +51,9 @@ pub enum Event {
     /// What was observed of a tracked object, such as the number in a file: reported when a configuration comes into
     /// force, and when it changes.
     Report(TrackReport),
+    /// Which of the addresses of services with `ha_suspend` this host has, or none if that is not known: before a
+    /// configuration with such services, and when it changes.
+    Present(Option<BTreeSet<IpAddr>>),
     /// Stop: remove our entries, answer with `Action::Done`.
     Stop {
         /// `--dont-release-ipvs`: leave the entries in place.

@@ -17,6 +17,7 @@
 //! | `refusal` | operations that the kernel refuses |
 //! | `audit` | detection of changes by other programs |
 //! | `silence` | a kernel that does not answer |
+//! | `presence` | checks that run only while the host has an address |
 //! | `report` | checks that wait for reports instead of making attempts |
 //! | `start` | reading and adopting the kernel's table |
 //! | `reload` | from one configuration to the next |
@@ -30,6 +31,7 @@
 //! service is compared again with what is wanted by then, so the newest weight wins.
 #![forbid(unsafe_code)]
 
+use core::net::IpAddr;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -44,6 +46,7 @@ mod audit;
 pub mod event;
 mod id;
 mod notify;
+mod presence;
 pub mod probe;
 mod quorum;
 mod refusal;
@@ -119,6 +122,10 @@ pub struct Engine {
     files: BTreeMap<Name, i32>,
     /// The reported states of BFD sessions that have changed at least once.
     sessions: BTreeMap<Name, bool>,
+    /// The addresses of this host as far as `ha_suspend` needs them; none if they are not known.
+    addresses: Option<BTreeSet<IpAddr>>,
+    /// Services whose checks are suspended.
+    suspended: BTreeSet<ServiceSlot>,
     /// From an earlier process.
     owned: BTreeSet<ServiceKey>,
     /// The last stored list of our services included some that were about to be removed.
@@ -215,6 +222,8 @@ impl Engine {
             silence: Silence::default(),
             files: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            addresses: None,
+            suspended: BTreeSet::new(),
             owned: BTreeSet::new(),
             owned_leaving: false,
             leaving_early: false,
@@ -266,6 +275,7 @@ impl Engine {
             Event::Listed(result) => self.listed(moment, result),
             Event::Applied { token, item, outcome } => self.applied(moment, token, item, outcome),
             Event::Report(report) => self.observed(moment, report),
+            Event::Present(addresses) => self.present(moment, addresses),
             Event::Probed { probe, verdict } => self.probed(moment, probe, verdict),
             Event::Stop { keep_entries } => self.stop(moment, keep_entries),
         }

@@ -79,6 +79,7 @@ impl Engine {
         self.own(moment, Some(&old));
         self.settle_all(moment, &touched);
         self.say_beginning(&begun);
+        self.suspend_anew(moment);
         self.audit_begin(moment);
     }
 
@@ -158,7 +159,7 @@ impl Engine {
         }
     }
 
-    fn checks_of(&self, slot: ServiceSlot) -> Vec<CheckerSlot> {
+    pub(super) fn checks_of(&self, slot: ServiceSlot) -> Vec<CheckerSlot> {
         let servers = self.service(slot).map(|service| service.servers.as_slice());
         servers.unwrap_or_default().iter().flat_map(|s| s.checkers.as_slice()).copied().collect()
     }
@@ -260,12 +261,9 @@ impl Engine {
         let down = server.standing == Standing::Down;
         let mut slots = Vec::with_capacity(new.checkers.len());
         for (at, checker) in new.checkers.iter().enumerate() {
-            let Some(kind) = Kind::of(&checker.kind) else {
-                continue;
-            };
+            let kind = Kind::of(&checker.kind);
             let at = CheckerPosition::of(at);
-            let same =
-                |was: &model::Checker| Kind::of(&was.kind).is_some_and(|was| was.matches(kind));
+            let same = |was: &model::Checker| Kind::of(&was.kind).matches(kind);
             let partner = before
                 .iter_mut()
                 .find(|was| was.is_some_and(|(_, was)| same(was)))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::id::{CheckerPosition, Index, ServerPosition, ServiceSlot};
 use super::notify::say;
-use super::probe::{Closing, Kind, ProbeId, Share, Subject, Tries, Verdict};
+use super::probe::{Closing, Failure, Kind, ProbeId, Share, Subject, Tries, Verdict};
 use super::{Action, CheckerSlot, Engine, Moment, Timer};
 use crate::base::Instant;
 use crate::model::{self, CheckerKind, Lvs, RealServer};
@@ -158,7 +158,7 @@ impl Engine {
         checker.server = server;
         checker.position = position;
         checker.tries = checker.tries.min(new.retry);
-        if Kind::of(&new.kind).is_some_and(Kind::is_told) {
+        if Kind::of(&new.kind).is_told() {
             // Under the new settings the same report may lead to another verdict.
             self.timers.set(Timer::Check(slot), moment.now);
             return;
@@ -194,19 +194,27 @@ impl Engine {
 
     /// Logs which checks begin.
     pub(super) fn say_beginning(&self, slots: &[CheckerSlot]) {
+        let suspended = |slot: &&CheckerSlot| {
+            self.place(&self.config, **slot).is_some_and(|place| self.is_suspended(place.service))
+        };
         if slots.len() > NAMED {
-            tracing::info!("Activating {} healthcheckers", slots.len());
+            let waiting = slots.iter().filter(suspended).count();
+            tracing::info!("Activating {} healthcheckers", slots.len() - waiting);
+            if waiting > 0 {
+                tracing::info!("Deactivating {waiting} healthcheckers");
+            }
             return;
         }
         for slot in slots {
-            if let Some(place) = self.place(&self.config, *slot) {
-                let Subject { server, service } = place.subject();
-                say!(
-                    info,
-                    service,
-                    "Activating healthchecker for service {server} for VS {service}"
-                );
-            }
+            self.say_check(*slot, if suspended(&slot) { "Deactivating" } else { "Activating" });
+        }
+    }
+
+    /// Logs what becomes of a check.
+    pub(super) fn say_check(&self, slot: CheckerSlot, verb: &str) {
+        if let Some(place) = self.place(&self.config, slot) {
+            let Subject { server, service } = place.subject();
+            say!(info, service, "{verb} healthchecker for service {server} for VS {service}");
         }
     }
 
@@ -215,7 +223,7 @@ impl Engine {
         let service = self.config_of(config, checker.service)?;
         let server = service.servers.get(checker.server.index())?;
         let checker = server.checkers.get(checker.position.index())?;
-        let kind = Kind::of(&checker.kind)?;
+        let kind = Kind::of(&checker.kind);
         Some(Place { service, server, checker, kind })
     }
 
@@ -264,11 +272,21 @@ impl Engine {
         let config = Arc::clone(&self.config);
         let page = self.checkers.get(slot).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
+        if let Some(place) = place
+            && let Some(reason) = &place.checker.unusable
+        {
+            self.judge(moment, slot, Verdict::Failure(Failure::Answer(reason.clone())));
+            return;
+        }
         if place.is_some_and(|place| place.kind.is_told()) {
             self.judge_report(moment, slot);
             return;
         }
-        let Some(request) = place.and_then(|place| place.kind.request(page)) else {
+        // It is scheduled again when the address is present.
+        let Some(request) = place
+            .filter(|place| !self.is_suspended(place.service))
+            .and_then(|place| place.kind.request(page))
+        else {
             return;
         };
         let Some(checker) = self.checkers.get_mut(slot) else {

@@ -218,6 +218,7 @@ impl Engine {
         let services: Vec<ServiceSlot> = self.order.iter().copied().chain(leaving).collect();
         self.settle_all(moment, &services);
         self.say_beginning(&begun);
+        self.suspend_anew(moment);
         self.audit_later(moment);
     }
 
@@ -340,9 +341,7 @@ impl Engine {
         // An earlier result of a program applies until the next one.
         let mut weight = held.flatten().filter(|weight| *weight != real.weight);
         for (at, checker) in real.checkers.iter().enumerate() {
-            let Some(kind) = Kind::of(&checker.kind) else {
-                continue;
-            };
+            let kind = Kind::of(&checker.kind);
             let report = self.reported(kind);
             // A session that is not established again yet says nothing, so what it once said does not stay for ever.
             let held = held.filter(|_| !matches!(kind, Kind::Bfd(_)));

@@ -104,4 +104,34 @@ mod tests {
             "IPVS cmd IP_VS_SO_SET_DEL(1156) error: No space left on device(28) (Fwm 7 inet6)"
         );
     }
+
+    #[test]
+    fn errors_of_ipvs_have_its_own_words_by_operation() {
+        let service = ServiceKey::Mark { mark: 7, family: Family::V4 };
+        let destination = DestinationKey { address: "10.0.0.71".parse().unwrap(), port: 80 };
+        let delete = Op::DeleteService { service };
+        let server = Op::DeleteDestination { service, destination };
+        let words = |op: &Op, errno: i32| reason(op, errno).unwrap_or("");
+        for (errno, said) in [
+            (1, "Permission denied (you must be root)"),
+            (3, "No such service"),
+            (12, "Memory allocation problem"),
+            (22, "Invalid operation.  Possibly wrong module version, address not unicast, ..."),
+            (90, "Module is wrong version"),
+            (92, "Protocol not available"),
+            (95, "Operation not supported with IPv6"),
+            (97, "Operation not supported with specified address family"),
+            (28, ""),
+        ] {
+            assert_eq!((words(&delete, errno), words(&server, errno)), (said, said), "{errno}");
+        }
+        // What exists already or does not depends on the operation.
+        assert_eq!((words(&delete, 2), words(&server, 2)), ("", "No such destination"));
+        assert_eq!((words(&delete, 17), words(&server, 17)), ("", ""));
+        let settings =
+            crate::plan::ipvs::Settings::of(&crate::model::sample::service(service, vec![]));
+        let add = Op::AddService { service, settings };
+        assert_eq!(words(&add, 17), "Service already exists");
+        assert_eq!(words(&add, 2), "Scheduler or persistence engine not found");
+    }
 }

@@ -101,6 +101,7 @@ impl Engine {
             sorry: service.sorry.wanted(),
             refused: service.fronts.iter().find_map(|f| f.refused).map(|refusal| refusal.errno),
             quarantined: service.quarantined,
+            suspended: self.is_suspended(model),
             servers: pairs
                 .map(|(real, server)| self.server_view(service, model, real, server))
                 .collect(),
@@ -127,7 +128,7 @@ impl Engine {
                 let checker = self.checkers.get(*slot)?;
                 let config = real.checkers.get(checker.position.index())?;
                 Some(check::Checker {
-                    kind: Kind::of(&config.kind)?.keyword().into(),
+                    kind: Kind::of(&config.kind).keyword().into(),
                     up: checker.up,
                     has_run: checker.has_run,
                     failed_attempts: checker.tries,

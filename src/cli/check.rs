@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use super::args::is_file_name;
 use super::print::{self, out};
 use crate::config::{
-    self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, Stops, Style, codes, too_large,
+    self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, ReadError, Stops, Style,
+    codes, too_large,
 };
 use crate::sys::host::Machine;
 use crate::sys::netns::NetNs;
@@ -229,22 +230,22 @@ struct Piped<'a> {
 }
 
 impl Files for Piped<'_> {
-    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
-        if path == self.path { Some((FileKind::Regular, 0o600)) } else { self.machine.status(path) }
+    fn status(&self, path: &[u8]) -> Result<Option<(FileKind, u32)>, String> {
+        if path == self.path {
+            Ok(Some((FileKind::Regular, 0o600)))
+        } else {
+            self.machine.status(path)
+        }
     }
 
-    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, ReadError> {
         if path != self.path {
             return self.machine.read(path, limit);
         }
         if self.text.len() > limit { Err(too_large(limit)) } else { Ok(self.text.clone()) }
     }
 
-    fn refusal(&self, path: &[u8], list: bool) -> Option<String> {
-        self.machine.refusal(path, list)
-    }
-
-    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+    fn list(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         self.machine.list(directory)
     }
 

@@ -210,6 +210,10 @@ codes! {
     /// `nopreempt` prevents a router that returns from taking over. A router with `state MASTER` takes over when it
     /// starts, so keepalived and EverVIP ignore `nopreempt` there. Use `state BACKUP` on both routers.
     NOPREEMPT_MASTER = "W0415", "nopreempt with state MASTER";
+    /// A `digest`, `status_code`, `regex`, `payload`, `require_reply` or name to query cannot be used. The check fails, so
+    /// its server stays out of service: without that setting nothing would show that the server is good. keepalived
+    /// uses the default instead. Correct the setting.
+    UNJUDGED = "W0416", "check fails because of a setting";
 
     /// The interface does not exist at present. keepalived does not start then, unless `dynamic_interfaces` is set. Here
     /// the instance stays in FAULT state until the interface appears.

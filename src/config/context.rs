@@ -15,7 +15,7 @@ use super::keyword::{Keyword, Table, walk};
 use super::mistake::Position;
 use super::names::{Folders, Names};
 use super::secret::Secrets;
-use super::source::Files;
+use super::source::{Files, ReadError};
 use super::span::{Sources, Span, u32_of};
 use crate::base::IfName;
 use crate::model::Vrrp;
@@ -142,8 +142,12 @@ pub(crate) struct Cx<'a> {
     /// Results of an earlier read.
     pub again: Again,
     /// Files read so far, by normalised path: each is read once.
-    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, String>>,
+    texts: IndexMap<Vec<u8>, Result<Arc<Vec<u8>>, ReadError>>,
+    /// The value of the last statement could not be used.
+    pub refused: bool,
     interfaces: IndexMap<IfName, Option<Interface>>,
+    /// See [`Diagnostics::interfaces`].
+    interfaces_named: BTreeSet<String>,
     resolved: IndexMap<Box<str>, bool>,
     names: Names,
     /// Keywords that are not in effect yet: first place and number of uses.
@@ -200,7 +204,9 @@ impl<'a> Cx<'a> {
             document: Document::default(),
             again: Again::default(),
             texts: IndexMap::new(),
+            refused: false,
             interfaces: IndexMap::new(),
+            interfaces_named: BTreeSet::new(),
             resolved: IndexMap::new(),
             names: Names::default(),
             later: IndexMap::new(),
@@ -270,7 +276,7 @@ impl<'a> Cx<'a> {
     fn is_consequence(&self, diagnostic: &Diagnostic) -> bool {
         if self.astray.is_empty()
             || diagnostic.stops() == Stops::Start
-            || *diagnostic.code == codes::MISSING_CLOSE
+            || [&codes::MISSING_CLOSE, &codes::UNDEFINED].contains(&diagnostic.code)
         {
             return false;
         }
@@ -288,7 +294,7 @@ impl<'a> Cx<'a> {
     }
 
     /// The text of a file, read at most once.
-    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, String> {
+    pub(crate) fn file_text(&mut self, path: &[u8]) -> Result<Arc<Vec<u8>>, ReadError> {
         if let Some(text) = self.texts.get(path) {
             return text.clone();
         }
@@ -318,11 +324,14 @@ impl<'a> Cx<'a> {
             Some(known) => known.is_some(),
             None => self.interface(name).is_some(),
         };
+        let message = format!("interface {name} {what} does not exist");
+        if !self.given().dynamic_interfaces {
+            self.interfaces_named.insert(message.clone());
+        }
         if !exists {
-            let message = format!("interface {name} {what} does not exist");
             let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
                 .at(at)
-                .note("it is used when it appears");
+                .note("it is used when it appears; a reload that brings it is refused without dynamic_interfaces");
             if self.given().dynamic_interfaces {
                 new = new.class(Class::Quiet);
             }
@@ -475,7 +484,9 @@ impl<'a> Cx<'a> {
         }
         self.explain_marks();
         let secrets = self.hide_secrets();
-        let Self { reports, sources, document, .. } = self;
-        (Diagnostics::new(reports, sources, secrets), document)
+        let Self { reports, sources, document, interfaces_named, .. } = self;
+        let mut diagnostics = Diagnostics::new(reports, sources, secrets);
+        diagnostics.interfaces = interfaces_named;
+        (diagnostics, document)
     }
 }

@@ -3,6 +3,7 @@
 //! A [`Diagnostic`] contains the problem, its place and the remedy; [`Diagnostics`] is the sorted result of a load
 //! together with the text needed to show it (`render.rs`). Nothing is printed here.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use super::codes::{self, Code};
@@ -281,6 +282,8 @@ pub struct Diagnostics {
     pub(super) hidden: Vec<Diagnostic>,
     pub(super) sources: Sources,
     pub(super) secrets: Secrets,
+    /// What would be reported of the interfaces that the configuration names if they did not exist.
+    pub(super) interfaces: BTreeSet<String>,
 }
 
 impl Diagnostics {
@@ -296,7 +299,7 @@ impl Diagnostics {
                 && a.span.start == b.span.start
         });
         let (hidden, list) = list.into_iter().partition(|d| d.hidden);
-        Self { list, hidden, sources, secrets }
+        Self { list, hidden, sources, secrets, interfaces: BTreeSet::new() }
     }
 
     /// The problems, in the order of the files.

@@ -68,6 +68,11 @@ const OBJECTS: [&Code; 8] = [
     &codes::LEFT_OUT,
 ];
 
+/// The meaning of a missing interface.
+fn missing(message: &str) -> String {
+    format!("{} {message}", codes::NO_INTERFACE.id)
+}
+
 /// A meaning as a number.
 fn number(meaning: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -76,10 +81,12 @@ fn number(meaning: &str) -> u64 {
 }
 
 impl Diagnostics {
-    /// Every error by its meaning. Reading the same text twice gives the same result.
+    /// Every error by its meaning, and every interface that the configuration names, which may be missing the next time.
+    /// Reading the same text twice gives the same result.
     #[must_use]
     pub fn mistakes(&self) -> BTreeSet<String> {
-        self.all().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d)).collect()
+        let errors = self.all().filter(|d| d.severity == Severity::Error).map(|d| self.meaning(d));
+        errors.chain(self.interfaces.iter().map(|message| missing(message))).collect()
     }
 
     /// [`Self::mistakes`] as numbers of 8 bytes, the same in every process of this program.
@@ -88,19 +95,27 @@ impl Diagnostics {
         self.mistakes().iter().map(|mistake| number(mistake)).collect()
     }
 
-    /// The errors that are not in `known`, the result of [`Self::mistake_numbers`] for another text.
+    /// The errors that are not in `known`, the result of [`Self::mistake_numbers`] for another text, and likewise the
+    /// missing interfaces, without which keepalived does not start.
     pub fn new_errors<'a>(
         &'a self,
         known: &'a BTreeSet<u64>,
     ) -> impl Iterator<Item = &'a Diagnostic> {
         self.all()
-            .filter(|d| d.severity == Severity::Error)
+            .filter(|d| d.severity == Severity::Error || self.is_missing_interface(d))
             .filter(move |d| !known.contains(&number(&self.meaning(d))))
+    }
+
+    fn is_missing_interface(&self, found: &Diagnostic) -> bool {
+        *found.code == codes::NO_INTERFACE && self.interfaces.contains(&found.message)
     }
 
     /// The meaning of an error, as text to compare.
     fn meaning(&self, error: &Diagnostic) -> String {
         let code = error.code.id;
+        if self.is_missing_interface(error) {
+            return missing(&error.message);
+        }
         // The number of problems over the limit changes with every line.
         if *error.code == codes::LIMIT {
             return code.to_owned();

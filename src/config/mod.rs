@@ -19,6 +19,7 @@ mod format;
 pub mod fuzz;
 mod grammar;
 mod host;
+mod judging;
 mod keyword;
 mod lint;
 mod mistake;
@@ -45,7 +46,7 @@ pub use earlier::Earlier;
 pub use format::format;
 pub use host::{Account, FileInfo, FileKind, Host, Interface, StaticHost};
 pub use render::{Head, Style};
-pub use source::{Files, MemoryFiles, too_large};
+pub use source::{Files, MemoryFiles, ReadError, too_large};
 pub use span::Span;
 
 use self::block::root::{Root, Top};

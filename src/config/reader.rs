@@ -4,6 +4,8 @@
 //! The meaning of a brace depends on whether the keyword opens a block, so the tables guide the reader: an opening
 //! brace after any other keyword is reported and ignored, and the next closing brace ends the block around it.
 
+use std::collections::BTreeSet;
+
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
@@ -48,6 +50,8 @@ pub(crate) struct Reader {
     astray: Astray,
     /// An open block was already reported.
     unclosed: bool,
+    /// Names in braces that are not defined and were reported.
+    undefined: BTreeSet<String>,
     /// The end of the last `}` of text that is not read as it was meant.
     last: Span,
 }
@@ -78,6 +82,7 @@ impl Reader {
             ended: false,
             astray: Astray::No,
             unclosed: false,
+            undefined: BTreeSet::new(),
             last: Span::NONE,
         }
     }
@@ -124,15 +129,15 @@ impl Reader {
         }
         let mut at = self.chunk.span(to as usize - 1, to as usize);
         at.len = at.len.max(u32_of(name.len()) + 3);
-        let name = String::from_utf8_lossy(name);
-        if self.astray == Astray::No {
-            cx.report(
-                Diagnostic::error(&codes::UNDEFINED, format!("'{name}' is not defined"))
-                    .at(at)
-                    .label("its braces are read as those of a block")
-                    .help(format!("define it before this line with ${name}=value"))
-                    .note(FOLLOWING),
-            );
+        let name = String::from_utf8_lossy(name).into_owned();
+        // It does not follow from an earlier error either, but once is enough then.
+        let is_new = self.undefined.insert(name.clone());
+        if is_new || self.astray == Astray::No {
+            let new = Diagnostic::error(&codes::UNDEFINED, format!("'{name}' is not defined"))
+                .at(at)
+                .label("its braces are read as those of a block")
+                .help(format!("define it before this line with ${name}=value"));
+            cx.report(if self.astray == Astray::No { new.note(FOLLOWING) } else { new });
         }
         self.go_astray(cx, at);
     }

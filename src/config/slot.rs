@@ -156,7 +156,9 @@ fn value<T: Value>(
     cx: &mut Cx<'_>,
 ) -> Option<Spanned<T>> {
     let mut args = Args::of(keyword, statement);
-    let value = T::read(&mut args, cx)?;
+    let value = T::read(&mut args, cx);
+    cx.refused = value.is_none();
+    let value = value?;
     extra(&args, cx);
     Some(Spanned::new(value, args.span()))
 }

@@ -1,34 +1,55 @@
 //! Files: the file system interface of the language, and the patterns of `include`.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use super::host::FileKind;
 
 /// Where configuration files come from. Paths are octets.
 pub trait Files {
-    /// The kind of file at a path, following links, and its permission bits.
-    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)>;
-    /// The operating system's reason why the path, or with `list` the content of that directory, cannot be examined;
-    /// none if it simply does not exist.
-    fn refusal(&self, _path: &[u8], _list: bool) -> Option<String> {
-        None
-    }
+    /// The kind of file at a path, following links, and its permission bits; none if it does not exist.
+    ///
+    /// # Errors
+    /// The operating system's reason why that cannot be found out.
+    fn status(&self, path: &[u8]) -> Result<Option<(FileKind, u32)>, String>;
     /// The whole file.
     ///
     /// # Errors
-    /// A short reason in the operating system's words. Files of more than `limit` bytes and special files of the kernel
-    /// are refused before they are read.
-    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String>;
-    /// Names of the entries of a directory, in any order.
-    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>>;
+    /// Files of more than `limit` bytes and special files of the kernel are refused before they are read.
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, ReadError>;
+    /// Names of the entries of a directory, in any order; none if it does not exist.
+    ///
+    /// # Errors
+    /// The operating system's reason why some or all of them are unknown.
+    fn list(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, String>;
     /// The directory in which relative names start, absolute.
     fn current_directory(&self) -> Vec<u8>;
+}
+
+/// Why a file is not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// It is a device, a pipe or made up by the kernel.
+    Special,
+    /// It cannot be read now, for a reason in the operating system's words, or is too large.
+    Unreadable(String),
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Special => f.write_str("is not a regular file"),
+            Self::Unreadable(reason) => write!(f, "cannot be read ({reason})"),
+        }
+    }
 }
 
 /// Files in memory: for tests and fuzzing. A name that ends in a slash is a directory; parents exist by themselves.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryFiles {
     files: BTreeMap<Vec<u8>, (u32, Vec<u8>)>,
+    /// Paths at which every operation fails.
+    failing: BTreeMap<Vec<u8>, String>,
 }
 
 impl MemoryFiles {
@@ -50,32 +71,48 @@ impl MemoryFiles {
         self.files.insert(absolute(b"/", name.as_bytes()), (mode, text.to_vec()));
         self
     }
+
+    /// The same files, but this one, or the list of this directory, cannot be read for this reason.
+    #[must_use]
+    pub fn failing(mut self, name: &str, reason: &str) -> Self {
+        self.failing.insert(absolute(b"/", name.as_bytes()), reason.to_owned());
+        self
+    }
+
+    fn fails(&self, path: &[u8]) -> Result<(), String> {
+        let path = path.strip_suffix(b"/").unwrap_or(path);
+        self.failing.get(path).map_or(Ok(()), |reason| Err(reason.clone()))
+    }
 }
 
 impl Files for MemoryFiles {
-    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
+    fn status(&self, path: &[u8]) -> Result<Option<(FileKind, u32)>, String> {
         let path = absolute(b"/", path);
         if let Some((mode, _)) = self.files.get(&path) {
-            return Some((FileKind::Regular, *mode));
+            return Ok(Some((FileKind::Regular, *mode)));
         }
         let mut prefix = path;
         if prefix.last() != Some(&b'/') {
             prefix.push(b'/');
         }
-        let below = self.files.range(prefix.clone()..).next()?;
-        below.0.starts_with(&prefix).then_some((FileKind::Directory, 0o755))
+        let below = self.files.range(prefix.clone()..).next();
+        let is_there = below.is_some_and(|(path, _)| path.starts_with(&prefix));
+        Ok(is_there.then_some((FileKind::Directory, 0o755)))
     }
 
-    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-        match self.files.get(&absolute(b"/", path)) {
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, ReadError> {
+        let path = absolute(b"/", path);
+        self.fails(&path).map_err(ReadError::Unreadable)?;
+        match self.files.get(&path) {
             Some((_, text)) if text.len() > limit => Err(too_large(limit)),
             Some((_, text)) => Ok(text.clone()),
-            None => Err("No such file or directory".into()),
+            None => Err(ReadError::Unreadable("No such file or directory".into())),
         }
     }
 
-    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
+    fn list(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, String> {
         let mut prefix = absolute(b"/", directory);
+        self.fails(&prefix)?;
         if prefix.last() != Some(&b'/') {
             prefix.push(b'/');
         }
@@ -88,7 +125,7 @@ impl Files for MemoryFiles {
                 }
             }
         }
-        names
+        Ok(names)
     }
 
     fn current_directory(&self) -> Vec<u8> {
@@ -98,8 +135,8 @@ impl Files for MemoryFiles {
 
 /// Why a file beyond the limit is refused.
 #[must_use]
-pub fn too_large(limit: usize) -> String {
-    format!("larger than {limit} bytes")
+pub fn too_large(limit: usize) -> ReadError {
+    ReadError::Unreadable(format!("larger than {limit} bytes"))
 }
 
 /// `path`, starting in `directory` when it is relative, without `.` and empty parts.
@@ -119,12 +156,6 @@ pub(crate) fn absolute(directory: &[u8], path: &[u8]) -> Vec<u8> {
         whole.push(b'/');
     }
     whole
-}
-
-/// The first directory that is listed for a pattern with wildcards; none without wildcards.
-pub(crate) fn listed(pattern: &[u8]) -> Option<&[u8]> {
-    let wild = pattern.iter().position(|b| has_wildcard(&[*b]))?;
-    pattern.get(..wild).map(|before| directory_of(before).unwrap_or_default())
 }
 
 /// The part of a path up to and including its last slash; none for a bare name.
@@ -186,18 +217,40 @@ pub(crate) fn has_wildcard(pattern: &[u8]) -> bool {
     pattern.iter().any(|b| matches!(b, b'*' | b'?' | b'['))
 }
 
-/// Names that match a pattern without braces, sorted. Relative patterns give relative names. Wildcards do not match a
-/// slash or a dot at the start of a name.
-pub(crate) fn matches(files: &dyn Files, directory: &[u8], pattern: &[u8]) -> Vec<Vec<u8>> {
+/// What a pattern matches.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    /// Names, sorted. Relative patterns give relative names.
+    pub names: Vec<Vec<u8>>,
+    /// A file or directory that could not be examined, so there may be more names, and the reason.
+    pub unknown: Option<(Vec<u8>, String)>,
+}
+
+impl Found {
+    /// Notes a failure; returns what was found without it.
+    fn known<T: Default>(&mut self, path: &[u8], result: Result<T, String>) -> T {
+        result.unwrap_or_else(|reason| {
+            self.unknown.get_or_insert_with(|| (path.to_vec(), reason));
+            T::default()
+        })
+    }
+}
+
+/// Names that match a pattern without braces. Wildcards do not match a slash or a dot at the start of a name.
+pub(crate) fn matches(files: &dyn Files, directory: &[u8], pattern: &[u8]) -> Found {
+    let mut found = Found::default();
     if !has_wildcard(pattern) {
-        let there = files.status(&absolute(directory, pattern)).is_some();
-        return if there { vec![pattern.to_vec()] } else { Vec::new() };
+        let status = files.status(&absolute(directory, pattern));
+        if found.known(pattern, status).is_some() {
+            found.names.push(pattern.to_vec());
+        }
+        return found;
     }
     let rooted = pattern.first() == Some(&b'/');
-    let mut found: Vec<Vec<u8>> = vec![if rooted { b"/".to_vec() } else { Vec::new() }];
+    let mut bases: Vec<Vec<u8>> = vec![if rooted { b"/".to_vec() } else { Vec::new() }];
     for part in pattern.split(|&b| b == b'/').filter(|p| !p.is_empty()) {
         let mut next = Vec::new();
-        for base in &found {
+        for base in &bases {
             let join = |name: &[u8]| {
                 let mut path = base.clone();
                 if !path.is_empty() && path.last() != Some(&b'/') {
@@ -207,7 +260,8 @@ pub(crate) fn matches(files: &dyn Files, directory: &[u8], pattern: &[u8]) -> Ve
                 path
             };
             if has_wildcard(part) {
-                for name in files.list(&absolute(directory, base)) {
+                let names = files.list(&absolute(directory, base));
+                for name in found.known(base, names) {
                     if (name.first() != Some(&b'.') || part.first() == Some(&b'.'))
                         && glob(part, &name)
                     {
@@ -216,14 +270,16 @@ pub(crate) fn matches(files: &dyn Files, directory: &[u8], pattern: &[u8]) -> Ve
                 }
             } else {
                 let path = join(part);
-                if files.status(&absolute(directory, &path)).is_some() {
+                let status = files.status(&absolute(directory, &path));
+                if found.known(&path, status).is_some() {
                     next.push(path);
                 }
             }
         }
-        found = next;
+        bases = next;
     }
-    found.sort();
+    bases.sort();
+    found.names = bases;
     found
 }
 
@@ -340,6 +396,7 @@ mod tests {
             .with("/etc/k/sub/x.inc", b"");
         let names = |p: &str| {
             matches(&files, b"/etc/", p.as_bytes())
+                .names
                 .into_iter()
                 .map(|a| String::from_utf8(a).unwrap())
                 .collect::<Vec<_>>()

@@ -170,6 +170,34 @@ fn a_misspelt_block_is_one_error() {
 }
 
 #[test]
+fn an_undefined_name_is_reported_within_text_that_is_not_read_as_it_was_meant() {
+    let block = " virtual_ipadress {\n ${W}\n 192.0.2.${W}/24 dev ${V}\n }\n";
+    for (text, expected) in [
+        (instance(block), vec!["E0101", "E0207", "E0207"]),
+        (
+            instance("").replace("vrrp_instance", "vrrp_instanc").replace("id 7", "id ${W}"),
+            vec!["E0101", "E0207"],
+        ),
+        // Each in its own block, and a second one in a block.
+        (
+            instance("").replace("id 7", "id ${W}")
+                + &instance("")
+                    .replace(" A ", " B ")
+                    .replace("id 7", "id ${W}")
+                    .replace("192.0.2.1/24", "${V}"),
+            vec!["E0207", "E0207", "E0207"],
+        ),
+    ] {
+        let loaded = load_text(&text);
+        assert_eq!(codes(&loaded), expected, "{text}: {:?}", said(&loaded));
+    }
+    let loaded = load_text(&instance(block));
+    let names: Vec<_> =
+        said(&loaded).into_iter().filter(|s| s.contains("is not defined")).collect();
+    assert!(names[0].contains("'W'") && names[1].contains("'V'"), "{names:?}");
+}
+
+#[test]
 fn causes_come_before_what_follows_from_them() {
     let text = instance("").replace("virtual_router_id 7", "virtual_router_id 256");
     assert!(text.contains("256"));

@@ -3,9 +3,10 @@
 //! Everything runs on one tokio thread except netlink, which may take long if a table is large or a module must be
 //! loaded. Notices, the record of our services and the summary are passed to the owner of this value, the role.
 
+use core::net::IpAddr;
 use core::pin::Pin;
 use core::time::Duration;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -35,7 +36,8 @@ use crate::sys::{clock, process};
 
 /// Stack of the thread that writes the table.
 const STACK: usize = 256 << 10;
-/// Number of answers and results handled before other work gets a turn.
+/// Number of outcomes and results handled before other work gets a turn, heartbeats included: a single answer may have a
+/// hundred outcomes, and a start of 5,000 services 25,000.
 const TURN: usize = 256;
 /// If a timer is noticed this much too late, the process was stalled: results that arrived meanwhile are processed
 /// first.
@@ -88,6 +90,8 @@ enum Job {
     List,
     /// Sets the connection timeouts of IPVS.
     Timeouts(Timeouts),
+    /// Sets the receive buffer: octets, and whether it may exceed the limit of the system.
+    Buffer(Option<u32>, bool),
     /// Operations of several services, sent together.
     Apply(Vec<(Token, Arc<[Op]>)>),
 }
@@ -109,6 +113,17 @@ enum Answer {
     List(Result<Listing, i32>),
     /// The answers to one datagram together, so that the operations that follow fill a datagram again.
     Applied(Vec<(Token, Vec<Outcome>)>),
+}
+
+impl Answer {
+    /// How many outcomes it has.
+    fn length(&self) -> usize {
+        match self {
+            Self::Applied(lists) => lists.iter().map(|(_, outcomes)| outcomes.len()).sum(),
+            Self::Table { services, .. } => services.len().max(1),
+            Self::List(_) => 1,
+        }
+    }
 }
 
 /// Why the driver cannot continue.
@@ -160,6 +175,16 @@ impl Driver {
         let class = core::mem::take(&mut self.class);
         class.calmly(|| self.event(Event::Reload(config)));
         self.class = class;
+    }
+
+    /// Sets the receive buffer of the socket to the kernel's table, see [`Ipvs::resize`].
+    pub fn resize(&self, octets: Option<u32>, force: bool) {
+        self.job(Job::Buffer(octets, force));
+    }
+
+    /// Which of the addresses of services with `ha_suspend` this host has; none: that is not known.
+    pub fn present(&mut self, addresses: Option<BTreeSet<IpAddr>>) {
+        self.event(Event::Present(addresses));
     }
 
     /// What was observed of tracked objects.
@@ -252,10 +277,13 @@ impl Driver {
                 }
             }
         }
-        for _ in 0..TURN {
+        let mut done = 0;
+        while done < TURN {
             if let Ok(answer) = self.answers.try_recv() {
+                done += answer.length();
                 self.answered(answer);
             } else if let Some((probe, verdict)) = self.probes.ready() {
+                done += 1;
                 self.take(Event::Probed { probe, verdict });
             } else {
                 break;
@@ -372,6 +400,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
                     timeouts.want(wanted);
                     timeouts.tell(&mut ipvs);
                 }
+                Some(Job::Buffer(octets, force)) => ipvs.resize(octets, force),
                 Some(job @ (Job::Read(_) | Job::List)) => question = Some(job),
                 None if lists.is_empty() => return,
                 None => break,
@@ -401,7 +430,7 @@ fn serve(queue: &Receiver<Job>, answers: &UnboundedSender<Answer>) {
             Some(Job::List) => {
                 let _ = answers.send(Answer::List(ipvs.list().map_err(refused)));
             }
-            Some(Job::Apply(_) | Job::Timeouts(_)) | None => {}
+            Some(Job::Apply(_) | Job::Timeouts(_) | Job::Buffer(..)) | None => {}
         }
     }
 }

@@ -46,7 +46,7 @@ const WORK: u32 = 64;
 const WAITED: Duration = Duration::from_micros(20);
 /// How long a real-time thread waits after it has worked for long without waiting.
 const BREATH: Duration = Duration::from_micros(200);
-/// Time from one heartbeat to the next, until a configuration sets it.
+/// Time from one heartbeat to the next, until a configuration sets it, and during a stop.
 pub const BEAT: Duration = Duration::from_millis(50);
 
 const TIMER: u64 = 0;
@@ -291,6 +291,11 @@ impl Driver {
                     self.routers.remove(&index);
                 }
                 self.resize |= matches!(event, Event::Kernel(_) | Event::Link(_));
+                if matches!(event, Event::Stop { .. }) {
+                    // The supervisor is less patient now.
+                    self.beat = BEAT;
+                    self.beat_at = now;
+                }
                 self.handle(now, event);
             }
             Input::Router { interface, forwards } => {

@@ -287,6 +287,8 @@ pub struct LoadReport {
     pub instances: u32,
     /// Largest number of senders whose sequence numbers these remember.
     pub senders: u32,
+    /// What the names of tracked objects take in a summary, in octets.
+    pub tracked: u32,
     /// The shortest interval between adverts of these.
     pub advert_interval: Option<Duration>,
     /// The exit status of a configuration test.

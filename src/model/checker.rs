@@ -26,6 +26,8 @@ pub struct Checker {
     pub alpha: bool,
     /// `log_all_failures`: log each failed attempt of a server that is up.
     pub log_all_failures: bool,
+    /// Why every attempt fails without being made: a setting that decides about the server cannot be used.
+    pub unusable: Option<Box<str>>,
 }
 
 /// The kinds of check.

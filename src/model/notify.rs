@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct Command {
     /// Path of the program, then its arguments. Never empty.
     pub words: Vec<Box<[u8]>>,
-    /// Pass the words to `/bin/sh -c` instead of executing the first one: the file has no interpreter line, or the
-    /// command has the form `</path`.
+    /// Pass the words to `/bin/sh -c` instead of executing the first one: the command has the form `</path`. A file without
+    /// an interpreter line is given to the shell in any case.
     pub through_shell: bool,
     /// The account; none means the account the daemon runs as.
     pub user: Option<User>,

@@ -164,6 +164,18 @@ impl Service {
         self.extras.as_ref()?.group.as_ref()
     }
 
+    /// Whether its checks run only while this machine holds one of its addresses.
+    #[must_use]
+    pub fn is_suspendable(&self) -> bool {
+        self.extras.as_ref().is_some_and(|extras| extras.ha_suspend)
+            && self.keys().iter().all(|key| key.address().is_some())
+    }
+
+    /// Its addresses; firewall marks have none.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.keys().iter().filter_map(ServiceKey::address)
+    }
+
     /// Its kernel services. Never empty.
     #[must_use]
     pub fn keys(&self) -> &[ServiceKey] {
@@ -215,6 +227,15 @@ pub enum ServiceKey {
 }
 
 impl ServiceKey {
+    /// Its address; none if it is a mark.
+    #[must_use]
+    pub const fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Address { endpoint, .. } => Some(endpoint.ip()),
+            Self::Mark { .. } => None,
+        }
+    }
+
     /// The family of the service.
     #[must_use]
     pub const fn family(&self) -> Family {

@@ -230,6 +230,14 @@ impl Instance {
         self.extras.as_ref()?.ah_key.as_ref().map(Secret::reveal)
     }
 
+    /// Frames that announce all addresses after an advert of lower priority.
+    #[must_use]
+    pub fn frames_after_lower(&self) -> u32 {
+        let addresses = self.addresses.len().saturating_add(self.excluded.len());
+        let addresses = u32::try_from(addresses).unwrap_or(u32::MAX);
+        addresses.saturating_mul(self.garp.lower_prio_repeat)
+    }
+
     /// Whether packets to and from its addresses are dropped while it is master: with `no_accept`, and in strict mode
     /// without `accept`, unless it owns them.
     #[must_use]

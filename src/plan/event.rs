@@ -28,8 +28,8 @@ impl<C: Copy + PartialEq> Table<C> {
         entries
     }
 
-    /// An interface changed, perhaps between up and down: objects that the kernel removes without an event are in
-    /// doubt, and refused operations may succeed now. Returns the entries to compare again.
+    /// An interface changed, perhaps between up and down. Returns the entries on it: [`Table::doubt`] is to be called for
+    /// each of them, and then they are to be compared again.
     pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
         let entries = self.on_interface(name);
         if let Some(link) = self.links.get(name).copied() {
@@ -42,16 +42,19 @@ impl<C: Copy + PartialEq> Table<C> {
                 }
             }
         }
-        for id in &entries {
-            let present = self.is_present(*id);
-            if let Some(entry) = self.entry_mut(*id) {
-                entry.doubtful |= present && matches!(*entry.object, Object::Route(_));
-                if let Some(refused) = &mut entry.refused {
-                    refused.retry_at = Instant::ZERO;
-                }
+        entries
+    }
+
+    /// The interface of an entry changed: if it is an object that the kernel removes without an event, it is in doubt, and
+    /// a refused operation may succeed now.
+    pub fn doubt(&mut self, id: ObjectId) {
+        let present = self.is_present(id);
+        if let Some(entry) = self.entry_mut(id) {
+            entry.doubtful |= present && matches!(*entry.object, Object::Route(_));
+            if let Some(refused) = &mut entry.refused {
+                refused.retry_at = Instant::ZERO;
             }
         }
-        entries
     }
 
     /// Recomputes the place of an entry.

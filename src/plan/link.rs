@@ -222,8 +222,16 @@ mod tests {
         assert!(!found.fits(&grouped));
         assert!(LinkAttributes { group: 3, ..found.clone() }.fits(&grouped));
         assert!(!LinkAttributes { up: false, ..found.clone() }.fits(&wanted));
-        let settings = LinkSettings { arp_ignore: Some(0), ..found.settings };
-        assert!(!LinkAttributes { settings, ..found.clone() }.fits(&wanted));
+        let set = found.settings;
+        for settings in [
+            LinkSettings { arp_ignore: Some(0), ..set },
+            LinkSettings { accept_local: Some(0), ..set },
+            LinkSettings { rp_filter: Some(1), ..set },
+            LinkSettings { promote_secondaries: Some(0), ..set },
+            LinkSettings { address_generation: Some(0), ..set },
+        ] {
+            assert!(!LinkAttributes { settings, ..found.clone() }.fits(&wanted), "{settings:?}");
+        }
         let settings = LinkSettings::default();
         assert!(LinkAttributes { settings, ..found.clone() }.fits(&wanted), "an old kernel");
         for kind in [
@@ -233,5 +241,30 @@ mod tests {
         ] {
             assert!(!LinkAttributes { kind, ..found.clone() }.fits(&wanted), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn only_what_the_kernel_sees_of_an_interface_is_a_difference() {
+        let link = VirtualLink {
+            name: "vrrp.51".parse().unwrap(),
+            parent: "eth0".parse().unwrap(),
+            kind: LinkKind::Ipvlan { mode: IpvlanMode::Bridge },
+            group: None,
+            notify: false,
+            family: Family::V4,
+            carries_v6: false,
+        };
+        let old = LinkObject { link, mark: "".into(), differs: false };
+        let with = |change: fn(&mut VirtualLink)| {
+            let mut new = old.clone();
+            change(&mut new.link);
+            difference(&old, &new)
+        };
+        assert_eq!(with(|_| ()), Difference::None);
+        assert_eq!(with(|l| l.notify = true), Difference::None);
+        assert_eq!(with(|l| l.group = Some(3)), Difference::InPlace);
+        assert_eq!(with(|l| l.carries_v6 = true), Difference::InPlace);
+        let differs = LinkObject { differs: true, ..old.clone() };
+        assert_eq!(difference(&differs, &old), Difference::InPlace);
     }
 }

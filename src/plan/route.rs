@@ -251,7 +251,7 @@ pub fn objects(route: &Route) -> Vec<Object> {
 mod tests {
     use super::*;
     use crate::base::IfName;
-    use crate::model::route::NextHop;
+    use crate::model::route::{NextHop, RouteMode};
     use crate::model::sample;
 
     #[test]
@@ -281,5 +281,21 @@ mod tests {
         };
         assert_eq!(ways("2001:db8::/64", ["fe80::1", "fe80::2"]), [["fe80::1"], ["fe80::2"]]);
         assert_eq!(ways("10.1.0.0/16", ["10.0.0.1", "10.0.0.2"]), [["10.0.0.1", "10.0.0.2"]]);
+    }
+
+    #[test]
+    fn only_what_the_kernel_sees_of_a_route_is_a_difference() {
+        let prefix = sample::address("10.1.0.0/16", &IfName::eth0()).prefix;
+        let old = sample::route(prefix, None, Some(IfName::eth0()));
+        let with = |change: fn(&mut Route)| {
+            let mut new = old.clone();
+            change(&mut new);
+            difference(&old, &new)
+        };
+        assert_eq!(with(|_| ()), Difference::None);
+        assert_eq!(with(|r| r.no_track = true), Difference::None);
+        assert_eq!(with(|r| r.mode = RouteMode::Append), Difference::None);
+        assert_eq!(with(|r| r.metric = Some(7)), Difference::InPlace);
+        assert_eq!(with(|r| r.onlink = true), Difference::InPlace);
     }
 }

@@ -90,3 +90,40 @@ impl fmt::Display for SyncDaemon {
         write!(f, "IPVS sync daemon ({}) on {}", self.role.word(), self.interface)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_configured_options_of_a_daemon_are_compared() {
+        let plain = SyncDaemon {
+            role: SyncRole::Backup,
+            interface: IfName::eth0(),
+            id: 7,
+            max_length: None,
+            port: None,
+            ttl: None,
+            group: None,
+        };
+        let found = SyncDaemon {
+            max_length: Some(1472),
+            port: Some(8848),
+            ttl: Some(1),
+            group: "224.0.0.81".parse().ok(),
+            ..plain.clone()
+        };
+        assert_eq!(found.applied_to(&plain), plain);
+        for wanted in [
+            SyncDaemon { max_length: Some(1000), ..plain.clone() },
+            SyncDaemon { port: Some(1000), ..plain.clone() },
+            SyncDaemon { ttl: Some(2), ..plain.clone() },
+            SyncDaemon { group: "224.0.0.82".parse().ok(), ..plain.clone() },
+        ] {
+            assert_ne!(found.applied_to(&wanted), wanted);
+            assert_eq!(wanted.applied_to(&wanted), wanted);
+        }
+        let other = SyncDaemon { id: 8, ..found };
+        assert_ne!(other.applied_to(&plain), plain);
+    }
+}

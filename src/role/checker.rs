@@ -4,6 +4,7 @@
 //! the role waits for it and reports that: virtual routers are in FAULT meanwhile, unless configured otherwise.
 //! (keepalived exits in this case.)
 
+mod presence;
 pub(super) mod record;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::ipc::{
 };
 use crate::model::Lvs;
 use crate::sys::{clock, memfd, process, sched};
+use presence::Presence;
 use record::Record;
 
 /// Number of concurrent attempts: this many servers may be silent without delaying the others.
@@ -56,6 +58,7 @@ struct Role {
     ipvs: Option<bool>,
     stopped: bool,
     standing: Standing,
+    presence: Presence,
 }
 
 impl Role {
@@ -71,6 +74,7 @@ impl Role {
             ipvs: None,
             stopped: false,
             standing: Standing::new(RoleName::Checker),
+            presence: Presence::default(),
         }
     }
 
@@ -84,6 +88,7 @@ impl Role {
                 // The supervisor first: heartbeats must not wait for a burst of results.
                 order = control.next() => self.order(&mut control, order),
                 said = self.peers.next() => self.said(said),
+                addresses = self.presence.next() => self.driver.present(addresses),
                 turn = self.driver.turn() => if let Err(e) = turn {
                     tracing::error!("{e}");
                     return Exit::Internal;
@@ -132,6 +137,10 @@ impl Role {
                     self.record.retry();
                     self.standing.take(&part.global);
                     self.driver.class.set(self.standing.real_time(&part.global));
+                    let buffers = &part.global.settings.buffers;
+                    self.driver.resize(buffers.lvs_requests, buffers.lvs_requests_force);
+                    let monitor = (buffers.lvs_monitor, buffers.lvs_monitor_force);
+                    self.driver.present(self.presence.take(&part.lvs, monitor));
                     let lvs = Arc::new(part.lvs);
                     self.applied = Some((generation, Arc::clone(&lvs)));
                     // The kernel's table is read first; the changes to make in it follow in `outputs`.

@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::pace::Pace;
 use super::pidfile::PidFile;
-use super::table::{self, FIRST_PATIENCE};
+use super::table::{self, FIRST_PATIENCE, row};
 use super::{ARGUMENT, Setup};
 use crate::ipc::{FromRole, Peer, RoleName, SendError, ToRole, frame, peer::Heard};
 use crate::status::daemon;
@@ -31,6 +31,12 @@ const WINDOW: Duration = Duration::from_millis(100);
 /// If a silent role is noticed this much after its limit, this process itself was delayed, and the role gets more
 /// time.
 const STALLED: Duration = Duration::from_millis(50);
+
+/// Processor time, in ticks of 10 ms, that a silent role may use beyond its limit if it works and only gets too little of
+/// the processor.
+const EXTRA: u64 = 1_000;
+/// What the VRRP process may use in all to stop: it holds addresses that another host takes over meanwhile.
+const EXTRA_OF_VRRP: u64 = 200;
 
 /// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
@@ -70,8 +76,12 @@ struct Running {
     beginning: Pace,
     /// Its progress with a new configuration.
     preparing: Pace,
+    /// Its progress since its time to send a heartbeat was over, or since it was told to stop.
+    overtime: Option<Pace>,
     /// It was told to stop.
     stopping: bool,
+    /// Since then, if it sends heartbeats to its end: when its silence is checked, and its progress since the last one.
+    ending: Option<(Instant, Pace)>,
     /// It has shut down in good order.
     done: bool,
     /// Messages that it may still send in this window; negative if it has sent more.
@@ -81,6 +91,27 @@ struct Running {
 }
 
 impl Running {
+    /// Whether it works although its time is over, and has used less than this, in ticks of 10 ms.
+    fn works_on(&mut self, most: u64) -> bool {
+        let effort = self.process.effort();
+        self.overtime.get_or_insert_with(|| Pace::since(effort)).goes_on_below(most, effort)
+    }
+
+    /// It is told to stop, or is heard after that.
+    fn heard_while_it_ends(&mut self) {
+        let at = Instant::now() + table::STOP_PATIENCE;
+        self.ending = Some((at, Pace::since(self.process.effort())));
+    }
+
+    /// When its silence has to be checked, if there is a limit.
+    fn silent_at(&self) -> Option<Instant> {
+        match &self.ending {
+            _ if self.done => None,
+            Some((at, _)) => Some((*at).min(self.silent_at)),
+            None => (!self.stopping).then_some(self.silent_at),
+        }
+    }
+
     /// Waits while it is over the limit.
     async fn pause(&mut self) {
         let now = Instant::now();
@@ -131,7 +162,7 @@ impl Child {
             pid_file: None,
             longest: 0,
             socket: None,
-            patience: table::row(role).patience,
+            patience: row(role).patience,
         }
     }
 
@@ -211,7 +242,9 @@ impl Child {
                     seen: false,
                     beginning: Pace::default(),
                     preparing: Pace::default(),
+                    overtime: None,
                     stopping: false,
+                    ending: None,
                     done: false,
                     talk: TALK,
                     more_at: Instant::now() + WINDOW,
@@ -231,7 +264,13 @@ impl Child {
         let Some(running) = &mut self.running else {
             return;
         };
-        running.stopping |= matches!(message, ToRole::Stop { .. });
+        if matches!(message, ToRole::Stop { .. }) && !running.stopping {
+            running.stopping = true;
+            running.overtime = Some(Pace::since(running.process.effort()));
+            if row(self.role).beats_to_the_end {
+                running.heard_while_it_ends();
+            }
+        }
         match running.peer.post(message, fds) {
             Ok(()) | Err(SendError::Gone) => {}
             Err(e) => {
@@ -266,8 +305,14 @@ impl Child {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
+                    if !running.stopping {
+                        running.overtime = None;
+                    }
                     running.seen = true;
                     running.done |= message == FromRole::Done;
+                    if running.ending.is_some() {
+                        running.heard_while_it_ends();
+                    }
                     return Happened::Said(message);
                 }
                 Heard::Nonsense => *talk -= 1,
@@ -280,9 +325,11 @@ impl Child {
             (false, true) => Ended::BySignal,
             (false, false) => Ended::Failed(exit),
         };
-        if ended != Ended::Failed(exit) || running.since.elapsed() >= GOOD_RUN {
+        let ran = running.since.elapsed();
+        if ended != Ended::Failed(exit) || ran >= GOOD_RUN {
             self.failures = 0;
         }
+        self.failures = row(self.role).delays.forgiven(self.failures, ran);
         self.astray = !running.done;
         self.running = None;
         match ended {
@@ -296,7 +343,7 @@ impl Child {
 
     fn retry_later(&mut self) {
         self.failures = self.failures.saturating_add(1);
-        let delay = table::row(self.role).delays.after(self.failures);
+        let delay = row(self.role).delays.after(self.failures);
         self.restart_at = Some(Instant::now() + delay);
     }
 
@@ -307,25 +354,34 @@ impl Child {
 
     /// When its silence exceeds the limit; none while there is no limit.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.running.as_ref().filter(|running| !running.stopping).map(|running| running.silent_at)
+        self.running.as_ref().and_then(Running::silent_at)
     }
 
     /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
     /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
-        let Some(running) = self.running.as_mut().filter(|r| !r.stopping && r.silent_at <= now)
-        else {
+        let due = |running: &&mut Running| running.silent_at().is_some_and(|at| at <= now);
+        let Some(running) = self.running.as_mut().filter(due) else {
             return;
         };
-        if busy || running.talk <= 0 {
+        let effort = running.process.effort();
+        if running.silent_at > now
+            && let Some((at, pace)) = &mut running.ending
+            && (now - *at > STALLED || pace.goes_on(effort))
+        {
+            // It works on its end, or this process itself was delayed. The usual limit applies as well.
+            *at = now + table::STOP_PATIENCE;
+        } else if busy || running.talk <= 0 {
             // It is over the limit of messages, so its heartbeats are not being read.
             running.silent_at = now + self.patience;
-        } else if now - running.silent_at > STALLED {
+        } else if now.duration_since(running.silent_at) > STALLED {
             // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
-        } else if !running.seen && running.beginning.goes_on(running.process.effort()) {
+        } else if !running.seen && running.beginning.goes_on(effort) {
             running.silent_at = now + FIRST_PATIENCE;
+        } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
+            running.silent_at = now + self.patience / 4;
         } else {
             tracing::error!(
                 "{} process {} does not respond, killing it",
@@ -334,6 +390,12 @@ impl Child {
             );
             self.kill();
         }
+    }
+
+    /// Whether it works although its time to stop is over, and may go on: it is slow, not wedged.
+    pub fn works_on(&mut self) -> bool {
+        let most = if self.role == RoleName::Vrrp { EXTRA_OF_VRRP } else { u64::MAX };
+        self.running.as_mut().is_some_and(|running| running.works_on(most))
     }
 
     /// From now on it owes an answer: what it worked before does not count.
@@ -376,6 +438,9 @@ impl Child {
     pub fn kill(&mut self) {
         if let Some(running) = &mut self.running {
             running.silent_at = Instant::now() + self.patience;
+            if let Some((at, _)) = &mut running.ending {
+                *at = running.silent_at;
+            }
             running.process.signal(Signal::SIGKILL);
         }
     }
@@ -404,12 +469,16 @@ pub fn become_role(role: RoleName, channel: Channel) -> io::Error {
     spawn::become_role(&format!("evervipd: {role}"), &[&format!("{ARGUMENT}{role}")], channel)
 }
 
+/// The parent-death signal of roles that go on for a while: none that anybody sends for another reason, so that it means
+/// the end of the supervisor and no request to stop.
+pub const ORPHANED: Signal = Signal::SIGPWR;
+
 /// The signal that the process of a role gets when the supervisor ends. Some have nothing to put in order and must not
 /// stay behind, even if they are stopped; the others undo their changes and run the last programs.
 pub const fn end_signal(role: RoleName) -> Signal {
     match role {
         RoleName::Config | RoleName::Api => Signal::SIGKILL,
-        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => Signal::SIGTERM,
+        RoleName::Vrrp | RoleName::Checker | RoleName::Runner => ORPHANED,
     }
 }
 
@@ -429,117 +498,4 @@ pub fn spawn(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs::File;
-
-    use super::*;
-    use crate::sys::process::Effort;
-    use crate::sys::testing;
-
-    #[test]
-    fn a_process_that_cannot_be_talked_to_is_ended_and_started_again() {
-        testing::run(async {
-            let mut child = Child::new(RoleName::Vrrp);
-            for attempt in 1..=3 {
-                // A descriptor that epoll refuses, as it refuses any if the kernel has no memory.
-                let file = tempfile::tempfile().unwrap();
-                let process = idle();
-                let pid = process.pid();
-                let refused = child.take_up(Ok((process, Channel::from_fd(file.into()))));
-                assert!(refused.is_err(), "attempt {attempt}");
-                assert!(!child.is_running());
-                // Its restart is due without a request.
-                let next = tokio::time::timeout(PATIENCE, child.next()).await;
-                assert!(matches!(next, Ok(Happened::RestartDue)), "attempt {attempt}: {next:?}");
-                // The process is gone, and not a zombie.
-                let gone = async {
-                    while File::open(format!("/proc/{pid}/stat")).is_ok() {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
-                    }
-                };
-                assert!(tokio::time::timeout(PATIENCE, gone).await.is_ok(), "{pid} is still there");
-            }
-            let (near, _far) = Channel::pair().unwrap();
-            child.take_up(Ok((idle(), near))).unwrap();
-            assert!(child.is_running());
-            child.kill();
-            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(_))));
-        });
-    }
-
-    const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// A process that waits to be killed.
-    fn idle() -> Process {
-        program(&["/bin/sleep", "60"])
-    }
-
-    fn program(words: &[&str]) -> Process {
-        let words: Vec<Box<[u8]>> = words.iter().map(|word| word.as_bytes().into()).collect();
-        spawn::program(&words, false, None).unwrap().process
-    }
-
-    /// A role with this process, which sends nothing.
-    fn silent(process: Process) -> (Child, Channel) {
-        let (near, far) = Channel::pair().unwrap();
-        let mut child = Child::new(RoleName::Vrrp);
-        child.take_up(Ok((process, near))).unwrap();
-        (child, far)
-    }
-
-    /// Checks it at this time after its limit. Returns the time it gets from then on.
-    fn overdue(child: &mut Child, ago: Duration) -> Duration {
-        let now = Instant::now();
-        child.running.as_mut().unwrap().silent_at = now - ago;
-        child.watch(false);
-        child.silent_at().unwrap() - now
-    }
-
-    async fn until(child: &Child, what: impl Fn(Effort) -> bool) {
-        let reached = async {
-            while !child.running.as_ref().unwrap().process.effort().is_some_and(&what) {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, reached).await.unwrap();
-    }
-
-    #[test]
-    fn a_slow_start_is_waited_for_and_a_wedged_one_is_not() {
-        testing::run(async {
-            let (mut child, _far) = silent(program(&["/bin/sh", "-c", "while :; do :; done"]));
-            for round in 1..=3 {
-                until(&child, |effort| effort.ticks >= round * 2).await;
-                assert!(overdue(&mut child, Duration::ZERO) >= FIRST_PATIENCE, "round {round}");
-                assert!(child.goes_on(), "round {round}");
-            }
-            // A stopped process uses no processor time and is not runnable.
-            child.running.as_ref().unwrap().process.signal(Signal::SIGSTOP);
-            until(&child, |effort| !effort.runnable).await;
-            child.goes_on();
-            assert!(!child.goes_on());
-            overdue(&mut child, Duration::ZERO);
-            overdue(&mut child, Duration::ZERO);
-            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
-
-            let (mut child, _far) = silent(idle());
-            until(&child, |effort| !effort.runnable).await;
-            overdue(&mut child, Duration::ZERO);
-            overdue(&mut child, Duration::ZERO);
-            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
-        });
-    }
-
-    #[test]
-    fn nobody_is_to_blame_for_a_supervisor_that_was_held_up() {
-        testing::run(async {
-            let (mut child, _far) = silent(idle());
-            child.running.as_mut().unwrap().seen = true;
-            let more = overdue(&mut child, STALLED * 2);
-            assert!(more > Duration::ZERO && more <= child.patience / 2, "{more:?}");
-            // The next check ends it if it is still silent.
-            overdue(&mut child, Duration::ZERO);
-            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(Exit::Signal(9)))));
-        });
-    }
-}
+mod tests;

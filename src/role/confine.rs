@@ -22,6 +22,10 @@ pub fn separate_user() -> Result<(u32, u32), &'static str> {
     let Some((uid, gid)) = account::user(ACCOUNT) else {
         return Err("there is no user evervip");
     };
+    let needed = [Capability::CAP_SETUID, Capability::CAP_SETGID];
+    if !caps::missing(&needed).is_empty() {
+        return Err("it has no capability CAP_SETUID or CAP_SETGID to become the user evervip");
+    }
     if !account::is_mapped(uid, gid) {
         return Err("this user namespace has no user evervip");
     }

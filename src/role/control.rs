@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::child::ORPHANED;
 use super::table::{BEAT, TICK};
 use super::{Setup, Start};
 use crate::ipc::{FromRole, Peer, RoleName, ToRole, frame};
@@ -21,9 +22,6 @@ pub(super) const LONGEST_PART: usize = 512 << 20;
 /// How long a role continues without a supervisor before it shuts down in good order. If a daemon's first process dies,
 /// a service manager kills the others at once with SIGKILL: then everything is still in place for the next daemon.
 pub(super) const ORPHAN: Duration = Duration::from_secs(2);
-
-/// A signal that asks for the end counts after this time: by then the channel of a killed supervisor is closed.
-const CLOSES: Duration = Duration::from_millis(500);
 
 /// What a role should do next.
 #[derive(Debug)]
@@ -116,6 +114,8 @@ pub struct Control {
     terminate: Signal,
     interrupt: Signal,
     hangup: Signal,
+    /// The parent-death signal.
+    bereft: Signal,
     /// The signals by which keepalived is asked to write files.
     asking: [Signal; 4],
     beat: Interval,
@@ -132,10 +132,8 @@ pub struct Control {
     told: bool,
     /// The supervisor is gone: until when the role continues.
     orphan: Option<Instant>,
-    /// The parent-death signal of the supervisor has arrived.
-    signalled: bool,
-    /// When a signal that asks for the end counts.
-    signal_due: Option<Instant>,
+    /// The channel to the supervisor is closed.
+    closed: bool,
     /// What came with the setup.
     fd: Option<OwnedFd>,
     /// The file that the role writes.
@@ -152,6 +150,7 @@ impl Control {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             hangup: signal(SignalKind::hangup())?,
+            bereft: signal(SignalKind::from_raw(ORPHANED as i32))?,
             asking: asking()?,
             beat,
             due: None,
@@ -161,8 +160,7 @@ impl Control {
             stopping: false,
             told: false,
             orphan: None,
-            signalled: false,
-            signal_due: None,
+            closed: false,
             fd: start.fd,
             file: start.file,
         })
@@ -245,25 +243,19 @@ impl Control {
         loop {
             tokio::select! {
                 biased;
-                message = self.supervisor.next(), if self.orphan.is_none() => match message {
+                message = self.supervisor.next(), if !self.closed => match message {
                     Some((message, fds)) => {
                         self.told |= matches!(message, ToRole::Stop { .. });
                         self.stopping |= self.told;
                         return Order::Do(message, fds.into_iter().next());
                     }
                     None => {
-                        // A role that is already stopping need not wait for more.
-                        self.told |= self.stopping;
-                        if !self.stopping {
-                            tracing::warn!(
-                                "the supervisor is gone, continuing for {} s",
-                                ORPHAN.as_secs()
-                            );
-                        }
-                        self.signalled |= self.signal_due.take().is_some();
-                        self.orphan = Some(Instant::now() + ORPHAN);
+                        self.closed = true;
+                        self.orphaned();
                     }
                 },
+                // A killed process sends it with the end of each thread, and closes its channels with the last one.
+                _ = self.bereft.recv() => self.orphaned(),
                 () = at(self.orphan), if !self.stopping => {
                     tracing::warn!("no supervisor, shutting down in good order");
                     self.told = true;
@@ -272,19 +264,7 @@ impl Control {
                     }
                 }
                 _ = self.terminate.recv() => {
-                    if self.orphan.is_none() {
-                        // The end of the supervisor's main thread sends one, possibly before its channel is closed.
-                        self.signal_due.get_or_insert_with(|| Instant::now() + CLOSES);
-                    } else if core::mem::replace(&mut self.signalled, true) {
-                        // The first one after the end of the supervisor only means that end.
-                        self.told = true;
-                        if let Some(order) = self.stop() {
-                            return order;
-                        }
-                    }
-                }
-                () = at(self.signal_due) => {
-                    self.signal_due = None;
+                    self.told |= self.orphan.is_some();
                     if let Some(order) = self.stop() {
                         return order;
                     }
@@ -309,6 +289,18 @@ impl Control {
                     self.due = None;
                     return Order::Tick;
                 }
+            }
+        }
+    }
+
+    /// The supervisor is gone: the role goes on for a while, unless it is stopping.
+    fn orphaned(&mut self) {
+        self.told |= self.stopping;
+        if self.orphan.is_none() {
+            self.orphan = Some(Instant::now() + ORPHAN);
+            if !self.stopping {
+                let seconds = ORPHAN.as_secs();
+                tracing::warn!("the supervisor is gone, continuing for {seconds} s");
             }
         }
     }
@@ -363,6 +355,61 @@ pub(super) fn not_served(what: Asked) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log;
+
+    /// The control of a role, and the supervisor's end of its channel.
+    fn control() -> (Control, Channel) {
+        let (near, far) = Channel::pair().unwrap();
+        let setup = Setup {
+            log: log::Settings {
+                identity: "test".to_owned(),
+                suffix: String::new(),
+                syslog: false,
+                facility: log::Facility::DAEMON,
+                console: false,
+                file: None,
+                detail: 0,
+            },
+            keep: false,
+            undo: false,
+            again: false,
+            ignore_sigint: false,
+            watch_addresses: false,
+            no_bfd: false,
+            user: None,
+            mark: Box::default(),
+            core_files: false,
+            umask: None,
+            writes: None,
+        };
+        let start = Start { setup, control: near, fd: None, file: None, user: (0, 0) };
+        (Control::new(start).unwrap(), far)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_role_goes_on_for_two_seconds_although_the_channel_of_its_dead_supervisor_is_open() {
+        let (mut control, far) = control();
+        let begun = Instant::now();
+        // Each of its threads that ends sends one.
+        let mut ticks = 0;
+        nix::sys::signal::raise(ORPHANED).unwrap();
+        while let Order::Tick = control.next().await {
+            ticks += 1;
+            assert!(ticks < 1_000, "no end");
+            assert!(!control.told());
+            control.tick_soon();
+            if ticks < 3 {
+                nix::sys::signal::raise(ORPHANED).unwrap();
+            }
+        }
+        let waited = begun.elapsed();
+        assert!((ORPHAN..ORPHAN + BEAT).contains(&waited), "{waited:?}");
+        // The supervisor's end, and not a mere signal, is the reason.
+        assert!(control.told());
+        // That the channel closes in the end is no news.
+        drop(far);
+        assert!(matches!(control.next().await, Order::Tick));
+    }
 
     #[test]
     fn messages_for_other_roles_are_counted_and_logged_less_and_less() {

@@ -23,14 +23,19 @@ impl Pace {
     }
 
     /// Whether to continue waiting: the process has used processor time since the last check, or is runnable and gets
-    /// no processor, and its total since the request is below [`MOST`].
+    /// no processor, and its total since the request is below a minute.
     pub fn goes_on(&mut self, effort: Option<Effort>) -> bool {
+        self.goes_on_below(MOST, effort)
+    }
+
+    /// The same with another limit, in ticks of 10 ms.
+    pub fn goes_on_below(&mut self, most: u64, effort: Option<Effort>) -> bool {
         let Some(Effort { ticks, runnable }) = effort else {
             return false;
         };
         let worked = ticks > self.seen;
         self.seen = ticks;
-        (worked || runnable) && ticks.saturating_sub(self.begun) < MOST
+        (worked || runnable) && ticks.saturating_sub(self.begun) < most
     }
 }
 

@@ -50,6 +50,12 @@ impl Manager {
         tell(&[NotifyState::Stopping]);
     }
 
+    /// The end takes longer: the daemon is given this much time from now on, whatever the unit says.
+    pub fn stopping_for(&self, time: Duration) {
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        tell(&[NotifyState::ExtendTimeoutUsec(micros)]);
+    }
+
     /// One line for `systemctl status`.
     pub fn status(&self, status: &str) {
         tell(&[NotifyState::Status(&one_line(status))]);

@@ -27,6 +27,8 @@ pub struct Row {
     pub confined: Option<Confined>,
     /// Longest time between heartbeats before it is killed; for the VRRP process see [`patience`].
     pub patience: Duration,
+    /// Whether its heartbeats continue until its process ends, so that silence while it stops is noticed.
+    pub beats_to_the_end: bool,
     /// The delay before a restart.
     pub delays: Delays,
     /// Memory that it keeps for the next configuration, in octets; 0: as little as possible.
@@ -69,13 +71,25 @@ const LINKS: &[libc::c_int] =
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delays {
     /// At once, five times in a row; then after 0.1 s, 0.2 s and so on up to 5 s. Every moment counts, but a
-    /// process that ends as soon as it starts must not keep the machine busy.
+    /// process that ends as soon as it starts must not keep the machine busy. Each second that one runs makes up for
+    /// one end.
     AtOnce,
     /// After 0, 1, 2, 4, 8, 16, 32, 60, 60 … seconds, as keepalived.
     Backoff,
 }
 
 impl Delays {
+    /// The consecutive ends that count, after a process that ran this long.
+    #[must_use]
+    pub fn forgiven(self, failures: u32, ran: Duration) -> u32 {
+        match self {
+            Self::AtOnce => {
+                failures.saturating_sub(u32::try_from(ran.as_secs()).unwrap_or(u32::MAX))
+            }
+            Self::Backoff => failures,
+        }
+    }
+
     /// The delay after `failures` consecutive ends.
     #[must_use]
     pub fn after(self, failures: u32) -> Duration {
@@ -121,6 +135,11 @@ pub fn patience(advert_interval: Option<Duration>) -> Duration {
     advert_interval.unwrap_or(LONGEST).clamp(SHORTEST, LONGEST) * 5 / 4
 }
 
+/// Silence of a stopping role that [`Row::beats_to_the_end`] after which it is killed, if it neither works nor lacks a
+/// processor. Others take over a skew after its last advert, which is most of an interval, so the addresses must be
+/// gone by then; starting a process that removes them takes time as well.
+pub const STOP_PATIENCE: Duration = Duration::from_millis(300);
+
 /// The row of a role.
 #[must_use]
 pub const fn row(role: RoleName) -> Row {
@@ -138,6 +157,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: &["/"], writes: &[], tcp: true },
             }),
             patience: Duration::MAX,
+            beats_to_the_end: false,
             delays: Delays::Backoff,
             // It ends soon.
             keeps_memory: u32::MAX,
@@ -161,6 +181,7 @@ pub const fn row(role: RoleName) -> Row {
                 },
             }),
             patience: LONGEST,
+            beats_to_the_end: true,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -184,6 +205,7 @@ pub const fn row(role: RoleName) -> Row {
             // A program that runs as root, or a setuid program, must be able to do its work.
             confined: None,
             patience: PATIENCE,
+            beats_to_the_end: false,
             delays: Delays::AtOnce,
             keeps_memory: 0,
         },
@@ -205,6 +227,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: true },
             }),
             patience: PATIENCE,
+            beats_to_the_end: false,
             // The servers are not checked meanwhile.
             delays: Delays::AtOnce,
             // A reload reuses the memory of the previous configuration.
@@ -220,6 +243,7 @@ pub const fn row(role: RoleName) -> Row {
                 reach: Reach { reads: LIBRARY, writes: &[], tcp: false },
             }),
             patience: PATIENCE,
+            beats_to_the_end: false,
             delays: Delays::Backoff,
             keeps_memory: 0,
         },
@@ -299,6 +323,15 @@ mod tests {
         let got: Vec<u128> = (1..=13).map(millis).collect();
         assert_eq!(got, [0, 0, 0, 0, 0, 100, 200, 400, 800, 1600, 3200, 5000, 5000]);
         assert_eq!(Delays::AtOnce.after(u32::MAX).as_secs(), 5);
+        // One that is ended from outside every second is always restarted at once, one that cannot run is not.
+        let (mut killed, mut broken) = (0, 0);
+        for _ in 0..100 {
+            killed = Delays::AtOnce.forgiven(killed, Duration::from_millis(1_050)) + 1;
+            broken = Delays::AtOnce.forgiven(broken, Duration::from_millis(900)) + 1;
+            assert!(Delays::AtOnce.after(killed).is_zero());
+        }
+        assert_eq!(Delays::AtOnce.after(broken).as_secs(), 5);
+        assert_eq!(Delays::Backoff.forgiven(7, Duration::from_secs(50)), 7);
         assert_eq!(Delays::Backoff.after(u32::MAX).as_secs(), 60);
     }
 

@@ -101,6 +101,8 @@ struct Role {
     snapshot_due: bool,
     /// or at the next tick: the last attempt failed, or the tables kept changing.
     snapshot_later: bool,
+    /// Some of the configured objects are routes.
+    watch_routes: bool,
     /// The engine has undone everything.
     stopped: bool,
     watch_addresses: bool,
@@ -152,6 +154,7 @@ impl Role {
             alive,
             snapshot_due: true,
             snapshot_later: false,
+            watch_routes: false,
             stopped: false,
             watch_addresses: control.setup().watch_addresses,
             mark: control.setup().mark.clone(),
@@ -340,6 +343,7 @@ impl Role {
             routes: !part.vrrp.static_routes.is_empty() || extras().any(|e| !e.routes.is_empty()),
             rules: !part.vrrp.static_rules.is_empty() || extras().any(|e| !e.rules.is_empty()),
         };
+        self.watch_routes = watch.routes;
         match self.monitor.watch(watch) {
             Ok(news) => self.snapshot_due |= news,
             Err(e) => tracing::warn!("cannot listen to changes of routes and rules: {e}"),
@@ -442,7 +446,13 @@ impl Role {
             let event = match change {
                 Change::Link(link) => Event::Link(link),
                 Change::LinkGone(index) => Event::LinkGone(index),
-                Change::Object(change) => Event::Object(change),
+                Change::Object(change) => {
+                    // With the last address of a network go the routes through it, of which the kernel tells nothing.
+                    let gone = change.kind == ChangeKind::Gone && !change.own;
+                    self.snapshot_later |=
+                        gone && self.watch_routes && change.sight.as_address().is_some();
+                    Event::Object(change)
+                }
                 Change::Lost => {
                     tracing::warn!("messages from the kernel were lost, reading everything again");
                     self.snapshot_due = true;

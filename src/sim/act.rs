@@ -119,6 +119,7 @@ impl World {
             self.oracle.forgive_gap(id, self.now);
             self.oracle.count_anew(id);
             self.unsent_ah(id, interface, octets);
+            self.judge_unsent(id, interface, source, octets);
             self.handle_unsent(id, instance, destination);
             return;
         };

@@ -75,6 +75,8 @@ pub struct Service {
     pub refused: Option<i32>,
     /// A step of the engine panicked on it: it is left unchanged.
     pub quarantined: bool,
+    /// `ha_suspend`: its checks wait for its address to be on this host.
+    pub suspended: bool,
     /// Its servers, in the order of the configuration.
     pub servers: Vec<Server>,
 }

@@ -48,6 +48,8 @@ pub struct Summary {
     pub at: Instant,
     pub instances: Vec<InstanceSummary>,
     pub groups: Vec<GroupSummary>,
+    /// What is known about scripts, files, processes and sessions, so that the next process need not wait for it.
+    pub trackers: Vec<Tracker>,
     /// Configured names and the interface that each refers to: it may have a different name, now or when the next
     /// process looks it up.
     pub interfaces: Vec<(IfName, IfIndex)>,

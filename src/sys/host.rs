@@ -9,14 +9,19 @@ use std::net::{IpAddr, ToSocketAddrs};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 
 use crate::base::{IfName, Prefix};
-use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, too_large};
+use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, ReadError, too_large};
+
+/// How long a lease of another program on a file is waited for. Such programs give it up at once or not at all.
+const LEASE: Duration = Duration::from_secs(1);
+/// How often it is tried again meanwhile.
+const STEP: Duration = Duration::from_millis(10);
 
 /// This machine. Each question to the operating system is asked once and its answer kept.
 #[derive(Debug, Default)]
@@ -45,27 +50,14 @@ impl Machine {
 }
 
 impl Files for Machine {
-    fn status(&self, path: &[u8]) -> Option<(FileKind, u32)> {
-        let found = fs::metadata(path_of(path)).ok()?;
-        Some((kind(found.file_type()), found.mode()))
+    fn status(&self, path: &[u8]) -> Result<Option<(FileKind, u32)>, String> {
+        let found = if_exists(fs::metadata(path_of(path)))?;
+        Ok(found.map(|found| (kind(found.file_type()), found.mode())))
     }
 
-    fn refusal(&self, path: &[u8], list: bool) -> Option<String> {
-        let path = path_of(path);
-        let outcome =
-            if list { fs::read_dir(path).map(drop) } else { fs::metadata(path).map(drop) };
-        let nothing = [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory];
-        outcome.err().filter(|e| !nothing.contains(&e.kind())).map(|e| e.to_string())
-    }
-
-    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, String> {
-        // Opening a pipe or a terminal must not block.
-        let file = fs::OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NONBLOCK)
-            .open(path_of(path))
-            .map_err(|e| e.to_string())?;
-        let found = file.metadata().map_err(|e| e.to_string())?;
+    fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, ReadError> {
+        let file = open(path).map_err(unreadable)?;
+        let found = file.metadata().map_err(unreadable)?;
         let made_up = nix::sys::statfs::fstatfs(&file).is_ok_and(|on| {
             // Reading one may block forever (/proc/kmsg), change something, or never end.
             matches!(
@@ -77,7 +69,7 @@ impl Files for Machine {
             )
         });
         if !found.is_file() || made_up {
-            return Err("not a regular file".into());
+            return Err(ReadError::Special);
         }
         if found.len() > limit as u64 {
             return Err(too_large(limit));
@@ -85,18 +77,19 @@ impl Files for Machine {
         // One more octet, for the end: without it reading would double the buffer to find the end.
         let mut text = Vec::with_capacity(usize::try_from(found.len()).unwrap_or_default() + 64);
         // It may grow meanwhile.
-        file.take(limit as u64 + 1).read_to_end(&mut text).map_err(|e| e.to_string())?;
+        file.take(limit as u64 + 1).read_to_end(&mut text).map_err(unreadable)?;
         if text.len() > limit {
             return Err(too_large(limit));
         }
         Ok(text)
     }
 
-    fn list(&self, directory: &[u8]) -> Vec<Vec<u8>> {
-        let Ok(entries) = fs::read_dir(path_of(directory)) else {
-            return Vec::new();
+    fn list(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        let Some(entries) = if_exists(fs::read_dir(path_of(directory)))? else {
+            return Ok(Vec::new());
         };
-        entries.flatten().map(|e| e.file_name().into_vec()).collect()
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().into_vec());
+        entries.map(name).collect::<io::Result<_>>().map_err(|e| e.to_string())
     }
 
     fn current_directory(&self) -> Vec<u8> {
@@ -195,6 +188,37 @@ impl Host for Machine {
     }
 }
 
+/// Opens a file for reading. A lease of another program on it, which the kernel asks it to give up, is waited for.
+fn open(path: &[u8]) -> io::Result<fs::File> {
+    let until = Instant::now() + LEASE;
+    loop {
+        // Opening a pipe or a terminal must not block.
+        let mut options = fs::OpenOptions::new();
+        let opened = options.read(true).custom_flags(libc::O_NONBLOCK).open(path_of(path));
+        match opened {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < until => {
+                std::thread::sleep(STEP);
+            }
+            other => return other,
+        }
+    }
+}
+
+fn unreadable(error: io::Error) -> ReadError {
+    ReadError::Unreadable(error.to_string())
+}
+
+/// None if there is no such file.
+fn if_exists<T>(result: io::Result<T>) -> Result<Option<T>, String> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(e) => Err(e.to_string()),
+    }
+}
+
 fn path_of(path: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(path))
 }
@@ -276,14 +300,36 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_lease_of_another_program_is_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("leased");
+        fs::write(&path, "text").unwrap();
+        let lease = crate::sys::testing::hold_up(&path);
+        let path = path.as_os_str().as_bytes();
+        // It is kept: reading fails, and does not try for ever.
+        let kept = Machine::new().read(path, 100);
+        assert!(
+            matches!(&kept, Err(ReadError::Unreadable(why)) if why.contains("unavailable")),
+            "{kept:?}"
+        );
+        // It is given up while reading waits.
+        std::thread::scope(|scope| {
+            let reader = scope.spawn(|| Machine::new().read(path, 100));
+            std::thread::sleep(3 * STEP);
+            drop(lease);
+            assert_eq!(reader.join().unwrap().unwrap(), b"text");
+        });
+    }
+
+    #[test]
     fn special_and_endless_files_are_refused_before_they_are_read() {
         let machine = Machine::new();
         for made_up in
             ["/proc/kmsg", "/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"]
         {
-            if machine.status(made_up.as_bytes()).is_some() {
+            if machine.status(made_up.as_bytes()).unwrap().is_some() {
                 let refused = machine.read(made_up.as_bytes(), 1 << 20);
-                assert_eq!(refused, Err("not a regular file".into()), "{made_up}");
+                assert_eq!(refused, Err(ReadError::Special), "{made_up}");
             }
         }
         let folder = tempfile::tempdir().unwrap();
@@ -306,7 +352,7 @@ mod tests {
         assert_eq!(machine.user_name(0).as_deref(), Some("root"));
         assert_eq!(machine.user("no-such-user-here"), None);
         assert_eq!(machine.inspect(b"/").unwrap().kind, FileKind::Directory);
-        assert_eq!(machine.status(b"/nonexistent"), None);
+        assert_eq!(machine.status(b"/nonexistent"), Ok(None));
         assert!(machine.processors() >= 1);
     }
 }

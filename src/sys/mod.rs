@@ -27,6 +27,7 @@ pub mod raw;
 pub mod ring;
 pub mod sched;
 pub mod seccomp;
+pub mod socket;
 pub mod spawn;
 pub mod tap;
 #[cfg(test)]

@@ -64,7 +64,7 @@ pub fn reap_orphans() -> usize {
 pub struct Effort {
     /// Processor time that it and its threads have used, in the kernel's ticks of 10 ms.
     pub ticks: u64,
-    /// It is running or runnable: if it does not run, it lacks only a processor.
+    /// One of its threads is running or runnable: if none runs, it lacks only a processor.
     pub runnable: bool,
 }
 
@@ -111,8 +111,16 @@ impl Process {
         // The name, which comes before this parenthesis, may contain any character.
         let words: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let ticks = |at: usize| words.get(at)?.parse::<u64>().ok();
-        let state = words.first()?.bytes().next()?;
-        Some(Effort { ticks: ticks(11)? + ticks(12)?, runnable: state == b'R' })
+        Some(Effort { ticks: ticks(11)? + ticks(12)?, runnable: self.is_runnable() })
+    }
+
+    /// Whether one of its threads runs or waits for a processor.
+    fn is_runnable(&self) -> bool {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.pid)).into_iter().flatten();
+        threads.flatten().any(|thread| {
+            let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+        })
     }
 
     /// Waits until it has ended without reaping it: it stays a zombie and keeps its process id.

@@ -147,3 +147,20 @@ impl Actions {
         self.bytes.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn adverts_that_room_was_made_for_allocate_nothing() {
+        let mut actions = Actions::new();
+        actions.reserve(100);
+        let room = (actions.list.capacity(), actions.bytes.capacity());
+        for _ in 0..100 {
+            actions.packet(|bytes| bytes.extend([0; 64]));
+            actions.push(Action::Done);
+        }
+        assert_eq!((actions.list.capacity(), actions.bytes.capacity()), room);
+    }
+}

@@ -95,11 +95,9 @@ impl Engine {
     /// A link was down for less than the delay: what the kernel removed meanwhile is restored.
     fn flapped(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
         for name in self.names_of(index) {
-            let entries = self.objects.link_changed(&name);
-            self.settle(moment, &entries);
-            if self.is_up(&name) {
-                self.announce_again(moment, &entries);
-            }
+            let again = self.is_up(&name);
+            self.then_compare(name, again);
         }
+        self.work(moment);
     }
 }

@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 
 use super::Engine;
+use super::consequence::What;
+use super::event::InstanceId;
 use super::instance::{Instance, say};
 use crate::base::Family;
 use crate::model::{self, FilterSettings};
@@ -80,16 +82,18 @@ impl Engine {
         };
         let id = table.id();
         tracing::warn!("{id} was changed by another program, recreating it");
-        let concerned = |instance: &Instance| {
-            let config = &instance.config;
-            let mut addresses = config.addresses.iter().chain(&config.excluded);
-            let of_table = |a: &model::Address| a.prefix.family() == id.family;
-            instance.is_master() && config.is_closed() && addresses.any(of_table)
-        };
-        for number in self.instances.ids() {
-            if let Some(instance) = self.instances.get_mut(number).filter(|i| concerned(i)) {
-                instance.counters.objects_restored += 1;
-            }
+        let family = id.family;
+        self.each(What::Restored(family), self.instances.ids());
+    }
+
+    /// A table with packet filters of an instance is recreated.
+    pub(super) fn count_restored(&mut self, id: InstanceId, family: Family) {
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let config = &instance.config;
+        let mut addresses = config.addresses.iter().chain(&config.excluded);
+        let of_table = |a: &model::Address| a.prefix.family() == family;
+        if instance.is_master() && config.is_closed() && addresses.any(of_table) {
+            instance.counters.objects_restored += 1;
         }
     }
 

@@ -24,8 +24,11 @@ use crate::plan::ObjectId;
 const LOGGED: usize = 8;
 /// Largest number of frames that one step of the engine sends.
 pub(super) const SLICE: u32 = 64;
-/// Largest number of addresses of a set that one step examines; most of them may have nothing to announce.
-const VISITS: u32 = 1024;
+/// Largest number of addresses of sets that one step examines, all instances together; most of them may have nothing to
+/// announce.
+pub(super) const VISITS: u32 = 256;
+/// Pieces of a job (see `job::EFFORT`) that announcements of one instance cost.
+const ANNOUNCEMENT: usize = 2;
 /// Time until the next step.
 const NEXT: Duration = Duration::from_nanos(1);
 
@@ -292,6 +295,7 @@ impl Engine {
 
     /// Sends what is allowed in this step and sets when to continue.
     fn announce(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        self.spend(ANNOUNCEMENT);
         let Some(instance) = self.instance_mut(id) else { return };
         if !instance.is_master() {
             self.announce_nothing(id);
@@ -299,10 +303,10 @@ impl Engine {
         }
         let garp = instance.config.garp;
         let mut announcing = core::mem::take(&mut instance.announcing);
-        let mut visits = VISITS;
+        let mut complete = false;
         loop {
             let next = self.send_lanes(moment, &mut announcing, &garp);
-            let stop = self.frames == 0 || visits == 0;
+            let stop = self.frames == 0 || self.visits == 0 || complete;
             let Some(set) = announcing.set.as_mut() else {
                 announcing.queue_at = next;
                 break;
@@ -316,7 +320,7 @@ impl Engine {
             match entry {
                 Some(entry) => {
                     set.next += 1;
-                    visits -= 1;
+                    self.visits = self.visits.saturating_sub(1);
                     if let Some((link, address)) = self.target(entry) {
                         let lane = (link, Family::of(&address));
                         announcing.lanes.entry(lane).or_default().push(entry, frames);
@@ -327,7 +331,7 @@ impl Engine {
                     let again = core::mem::take(&mut announcing.again);
                     announcing.ask(again);
                     // Not in this step: without addresses the loop would not end.
-                    visits = 0;
+                    complete = true;
                 }
             }
         }

@@ -4,16 +4,22 @@
 //! change of state reaches the members one after the other in a [`Walk`], in slices, so that a large group does not
 //! delay the adverts of others.
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
 use super::instance::Instance;
+use super::limit::Pace;
 use super::notify::{self, Word};
 use super::{Action, Engine, Moment};
+use crate::base::Instant;
 use crate::model;
 use crate::status::vrrp::State;
+
+/// Pieces of a job (see `job::EFFORT`) that a change of state costs.
+const ENTRY: usize = 3;
 
 /// Position in the list of groups; stable from one reload to the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +31,12 @@ pub(super) struct Group {
     pub config: model::SyncGroup,
     pub members: Vec<InstanceId>,
     pub counts: Counts,
+    /// The shortest advert interval of its members.
+    pub shortest: Duration,
+    /// Frames of one set of announcements of all members after an advert of lower priority.
+    pub frames: u32,
+    /// The rate of these sets.
+    pub sets: Pace,
     /// A change of state that has not reached all members.
     walk: Option<Walk>,
     pub state: State,
@@ -45,6 +57,8 @@ pub(super) struct Tally {
     unfit: bool,
     unknown: bool,
     unannounced: bool,
+    owner: bool,
+    was_master: bool,
 }
 
 /// Numbers of members by property.
@@ -57,6 +71,10 @@ pub(super) struct Counts {
     pub unfit: u32,
     pub unknown: u32,
     pub unannounced: u32,
+    /// Members that own their addresses and start as master.
+    pub owners: u32,
+    /// Members that were master in the previous process.
+    pub were_master: u32,
 }
 
 /// The progress of a change of state through the members.
@@ -78,6 +96,8 @@ impl Tally {
             unfit: health == Health::Unfit,
             unknown: health == Health::Unknown,
             unannounced: instance.unannounced.is_some(),
+            owner: instance.owns_and_starts(),
+            was_master: instance.was_master,
         }
     }
 }
@@ -92,6 +112,8 @@ impl Counts {
             (&mut self.unfit, before.unfit, after.unfit),
             (&mut self.unknown, before.unknown, after.unknown),
             (&mut self.unannounced, before.unannounced, after.unannounced),
+            (&mut self.owners, before.owner, after.owner),
+            (&mut self.were_master, before.was_master, after.was_master),
         ] {
             *count = (*count + u32::from(after)).saturating_sub(u32::from(before));
         }
@@ -115,6 +137,9 @@ impl Group {
             config,
             members,
             counts: Counts::default(),
+            shortest: Duration::MAX,
+            frames: 0,
+            sets: Pace::default(),
             walk: None,
             state: State::Init,
             unannounced: None,
@@ -125,7 +150,8 @@ impl Group {
 
     /// The same group with the members and settings of a new configuration; counters start at zero.
     pub fn renewed(self, config: model::SyncGroup, members: Vec<InstanceId>) -> Self {
-        Self { config, members, counts: Counts::default(), walk: None, ..self }
+        let (counts, shortest) = (Counts::default(), Duration::MAX);
+        Self { config, members, counts, shortest, frames: 0, walk: None, ..self }
     }
 
     /// Whether this is the number of all members.
@@ -139,7 +165,7 @@ impl Engine {
         self.groups.get(id.0 as usize)
     }
 
-    fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
+    pub(super) fn group_mut(&mut self, id: GroupId) -> Option<&mut Group> {
         self.groups.get_mut(id.0 as usize)
     }
 
@@ -148,17 +174,22 @@ impl Engine {
         Some((group, self.group(group)?))
     }
 
-    /// The members of the group of an instance, itself included; itself alone if it is in none. Too slow for a step
-    /// that each advert causes.
-    pub(super) fn fellows(&self, id: InstanceId) -> Vec<InstanceId> {
-        self.group_of(id).map_or_else(|| vec![id], |(_, group)| group.members.clone())
+    /// Whether an instance and its whole group own their addresses and start as master.
+    pub(super) fn all_own(&self, id: InstanceId) -> bool {
+        match self.group_of(id) {
+            Some((_, group)) => group.is_all(group.counts.owners),
+            None => self.instance(id).is_some_and(Instance::owns_and_starts),
+        }
     }
 
-    /// One member, by position.
-    pub(super) fn fellow(&self, id: InstanceId, position: usize) -> Option<InstanceId> {
+    /// Whether an instance and its whole group were master in the previous process of this role so recently that no
+    /// backup can have taken over.
+    pub(super) fn all_were_master(&self, id: InstanceId, now: Instant) -> bool {
         match self.group_of(id) {
-            Some((_, group)) => group.members.get(position).copied(),
-            None => (position == 0).then_some(id),
+            Some((_, group)) => {
+                group.is_all(group.counts.were_master) && self.is_recent(group.shortest, now)
+            }
+            None => self.instance(id).is_some_and(|i| self.was_master_until(i, now)),
         }
     }
 
@@ -244,6 +275,7 @@ impl Engine {
             if input == Input::Unfit {
                 self.log_faults(id);
             }
+            self.spend(ENTRY);
             self.enter(moment, id, to);
         }
     }
@@ -276,6 +308,8 @@ impl Engine {
                 return true;
             }
             walk.next += 1;
+            self.spend(1);
+            let Some(group) = self.group(id) else { return true };
             let Some(member) = group.members.get(next % count).copied() else { continue };
             let own = next >= count * (rounds - 1)
                 || self.instance(member).is_some_and(|i| i.health() == Health::Unfit);

@@ -4,12 +4,13 @@
 //! Each fault is a bit or a count of its own, so an instance with two faults returns only after both are gone. Texts
 //! are only made when they are read.
 
+use super::consequence::What;
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::{Action, Engine, Moment, notify};
 use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
-use crate::track::{Effect, State, Subject, TrackerId};
+use crate::track::{Effect, State, Subject};
 
 /// Attempts after which an address counts as refused permanently if no other address works either.
 const HOPELESS: u32 = 6;
@@ -112,20 +113,6 @@ impl Engine {
             (instance.own_faults, instance.awaits_upper) = (faults, awaits_upper);
             self.recount(id);
         }
-    }
-
-    /// Sets the state of a tracker for all instances that refer to it, and returns these; none if the state has not
-    /// changed.
-    pub(super) fn note_tracker(&mut self, tracker: TrackerId, state: State) -> Vec<InstanceId> {
-        let Some(before) = self.trackers.set(tracker, state) else { return Vec::new() };
-        let users = self.trackers.users(tracker).to_vec();
-        for (id, weight) in &users {
-            if let Some(instance) = self.instances.get_mut(*id) {
-                instance.standing.replace(Effect::of(before, *weight), Effect::of(state, *weight));
-                self.recount(*id);
-            }
-        }
-        users.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Why an instance cannot take part, in words.
@@ -234,33 +221,22 @@ impl Engine {
         }
     }
 
-    /// An interface changed: reconsiders the instances that use or track it.
-    pub(super) fn interface_changed(&mut self, moment: &mut Moment<'_>, name: &IfName) {
-        let mut concerned = self.instances.on_interface(name);
-        for id in &concerned {
-            self.refresh(*id);
-        }
+    /// An interface changed: notes what follows for the instances that use or track it.
+    pub(super) fn interface_changed(&mut self, name: &IfName) {
+        self.each(What::Refresh, self.instances.on_interface(name));
         if let Some(tracker) = self.trackers.find(&Subject::Interface(name.clone())) {
             let state = State::of(Some(self.is_up(name)));
-            concerned.extend(self.note_tracker(tracker, state));
+            self.note_tracker(tracker, state);
         }
-        self.reconsider_all(moment, concerned);
+        self.then_act();
     }
 
     /// Virtual servers can be served now, or cannot be served.
     pub(super) fn ipvs(&mut self, moment: &mut Moment<'_>, works: bool) {
         self.ipvs = State::of(Some(works));
         if let Some(tracker) = self.trackers.find(&Subject::VirtualServers) {
-            let concerned = self.note_tracker(tracker, self.ipvs);
-            self.reconsider_all(moment, concerned);
+            self.tracker_is(moment, tracker, self.ipvs);
         }
-    }
-
-    /// Chooses the source of adverts again for these instances, and applies the consequences.
-    pub(super) fn reconsider_sources(&mut self, moment: &mut Moment<'_>, ids: Vec<InstanceId>) {
-        let changed: Vec<InstanceId> =
-            ids.into_iter().filter(|id| self.choose_source(moment, *id)).collect();
-        self.reconsider_all(moment, changed);
     }
 
     /// Chooses the source of adverts: the configured one (if it must exist, only if the host has it), else the first

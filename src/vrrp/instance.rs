@@ -14,7 +14,7 @@ use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
 use crate::model;
-use crate::model::vrrp::{Preempt, Version};
+use crate::model::vrrp::{InitialState, Preempt, Priority, Version};
 use crate::plan::ObjectId;
 use crate::status::vrrp::{Counters, State};
 use crate::track::{Reference, Standing};
@@ -123,6 +123,8 @@ pub(super) struct Instance {
     pub corrections: Corrections,
     /// The kernel refused every address: it does not take part until then.
     pub held_down_until: Option<Instant>,
+    /// How often in a row that has happened.
+    pub hold_downs: u8,
     /// A step of this instance panicked: it does not take part again.
     pub quarantined: bool,
     pub counters: Counters,
@@ -202,6 +204,7 @@ impl Instance {
             log_limits: LogLimits::default(),
             corrections: Corrections::default(),
             held_down_until: None,
+            hold_downs: 0,
             quarantined: false,
             counters: Counters::default(),
         }
@@ -238,6 +241,11 @@ impl Instance {
 
     pub const fn is_master(&self) -> bool {
         matches!(self.machine, Machine::Master { .. })
+    }
+
+    /// Whether it owns its addresses and does not wait for another master when it starts.
+    pub fn owns_and_starts(&self) -> bool {
+        self.config.priority == Priority::OWNER && self.config.state == InitialState::Master
     }
 
     /// Whether its addresses may be on their interfaces.

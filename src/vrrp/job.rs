@@ -1,5 +1,5 @@
-//! Work that concerns everything at once: a new configuration, a snapshot of the whole kernel, a stop. It is done in
-//! slices, one per step, and only due adverts are sent between them.
+//! Work that concerns everything at once: a new configuration, a snapshot of the whole kernel, a stop, the consequences of
+//! a change for many instances. It is done in slices, one per step, and only due adverts are sent between them.
 //!
 //! Nothing else happens meanwhile: packets are processed and silences are judged after the job, so they never see half
 //! a configuration. The driver hands nothing else over while [`Engine::is_occupied`]; any other event makes the engine
@@ -14,7 +14,7 @@ use super::{Engine, Event, Moment, SLICE, Timer};
 
 /// Number of pieces of a job that one step does. A piece takes at most about 2 us, such as comparing an instance or
 /// claiming an address.
-pub(super) const EFFORT: usize = 256;
+pub(super) const EFFORT: usize = 128;
 
 /// Work that is done in slices.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ pub(super) enum Job {
     Start(Box<Start>),
     /// The stop of all instances.
     Farewells(Box<Farewells>),
+    /// What a change means for many instances.
+    Consequences,
 }
 
 /// Progress of a job in one step.
@@ -78,6 +80,7 @@ impl Engine {
                 Job::Sighting(sighting) => self.look_on(moment, sighting),
                 Job::Start(start) => self.start_on(moment, start),
                 Job::Farewells(farewells) => self.farewell_on(moment, farewells),
+                Job::Consequences => self.consequences_on(moment),
             }));
             match progress {
                 Ok(Progress::Complete) => {}
@@ -104,7 +107,7 @@ impl Engine {
     /// Continues steps that were cut into slices. False if there are none.
     pub(super) fn work_on(&mut self, moment: &mut Moment<'_>) -> bool {
         self.work(moment);
-        !self.walking.is_empty() || !self.queue.is_empty()
+        !self.consequences.is_empty() || self.is_acting()
     }
 
     /// Counts pieces of work.

@@ -62,11 +62,21 @@ impl Engine {
     /// Continues the start by one slice.
     pub(super) fn start_on(&mut self, moment: &mut Moment<'_>, start: &mut Start) -> Progress {
         if self.phase != Phase::Running {
+            // Before any instance acts on it.
+            let meant = core::mem::take(&mut self.resume.interfaces);
+            self.resume_names(meant);
+            if self.work_on(moment) {
+                return Progress::Sliced;
+            }
             self.begin_start(moment);
             start.idle = self.scripts.keys().rev().copied().collect();
         }
         let end = self.resume.at;
         while self.has_room() {
+            // What follows from the start of an instance.
+            if start.started && self.work_on(moment) {
+                continue;
+            }
             self.spend(1);
             if let Some(known) = start.known.next() {
                 let id = self.instances.named(&known.name);
@@ -78,9 +88,13 @@ impl Engine {
                     instance.mailed = known.announced;
                     start.own.extend(id.map(|id| (id, known.own)));
                 }
+                if let Some(id) = id {
+                    self.recount(id);
+                }
             } else if let Some(id) = start.ids.get(start.next).copied() {
                 start.next += 1;
                 self.look_for_own(id, start.own.get(&id).map(Vec::as_slice));
+                self.spend(1);
                 self.choose_source(moment, id);
                 self.look_for_retained(id);
             } else if self.undoing {
@@ -88,8 +102,8 @@ impl Engine {
             } else if let Some(id) = start.idle.pop() {
                 self.start_script(moment, id);
             } else if !core::mem::replace(&mut start.started, true) {
-                self.reconsider_all(moment, start.ids.iter().copied());
-            } else if !self.work_on(moment) {
+                self.reconsider_all(moment, core::mem::take(&mut start.ids));
+            } else {
                 let entries = self.objects.ids();
                 self.settle(moment, &entries);
                 moment.out.push(Action::Report);
@@ -100,10 +114,8 @@ impl Engine {
     }
 
     fn begin_start(&mut self, moment: &mut Moment<'_>) {
-        // Before any instance acts on it.
-        let meant = core::mem::take(&mut self.resume.interfaces);
-        self.resume_names(moment, meant);
         self.resume.settings.clear();
+        self.resume.trackers.clear();
         self.phase = Phase::Running;
         self.silent_until = moment.now + self.config.startup_delay;
         if !self.config.startup_delay.is_zero() {
@@ -197,6 +209,7 @@ impl Engine {
         let mut ids = Vec::new();
         self.walking.clear();
         self.queue.clear();
+        self.correcting.clear();
         self.sweeps.clear();
         if keep_addresses {
             self.phase = Phase::Stopped;
@@ -205,7 +218,9 @@ impl Engine {
             self.phase = Phase::Stopping;
             // In this order each waiting backup receives either an advert or the farewell in time.
             ids.clone_from(&all);
-            ids.sort_by_key(|id| Reverse((self.timers.get(Timer::Advert(*id)).ok_or(()), *id)));
+            ids.sort_by_cached_key(|id| {
+                Reverse((self.timers.get(Timer::Advert(*id)).ok_or(()), *id))
+            });
             self.timers.keep_adverts();
         }
         let farewells = Farewells { keep_addresses, ids, told: all.into_iter(), groups: 0 };
@@ -270,7 +285,7 @@ impl Engine {
             }
             self.refresh(id);
             self.recount(id);
-            self.reconsider_all(&mut moment, [id]);
+            self.reconsider_all(&mut moment, vec![id]);
         }));
         if outcome.is_err() {
             tracing::error!("taking a failed instance out of service failed as well");
@@ -286,11 +301,18 @@ impl Engine {
         self.announce_state_if_settled(moment, id);
     }
 
-    /// Writes all states again to FIFOs only.
-    pub(super) fn announce_again_to_fifos(&mut self, moment: &mut Moment<'_>) {
-        let instances = self.instances.iter().filter_map(notify::of_instance_again);
-        let groups = self.groups.iter().filter_map(notify::of_group_again);
-        moment.out.extend(instances.chain(groups).map(Action::Notify));
+    /// Writes the state of an instance again to FIFOs only. Always true.
+    pub(super) fn announce_again_to_fifos(&self, moment: &mut Moment<'_>, id: InstanceId) -> bool {
+        let notice = self.instance(id).and_then(notify::of_instance_again);
+        moment.out.extend(notice.map(Action::Notify));
+        true
+    }
+
+    /// The same for the group at this position. False if there is none.
+    pub(super) fn announce_group_again(&self, moment: &mut Moment<'_>, position: usize) -> bool {
+        let group = self.groups.get(position);
+        moment.out.extend(group.and_then(notify::of_group_again).map(Action::Notify));
+        group.is_some()
     }
 
     pub(super) fn announce_state_if_settled(&mut self, moment: &mut Moment<'_>, id: InstanceId) {

@@ -34,7 +34,7 @@ pub(super) struct Corrections {
     adverts: Pace,
     /// Notices to scripts about masters of lower priority.
     notices: Pace,
-    /// Announcements of the addresses.
+    /// Announcements of the addresses, if it is in no group.
     sets: Pace,
     /// When an advert was last requested, if none has been sent since.
     advert_owed: Option<Instant>,
@@ -46,7 +46,7 @@ pub(super) struct Corrections {
 
 /// A rate: a burst, then once per pause.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pace {
+pub(super) struct Pace {
     /// When the budget is full again.
     until: Instant,
     /// Time per action.
@@ -263,6 +263,7 @@ impl Engine {
 
     /// Sends the corrections that are due and allowed now.
     fn correct_now(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
+        let sets = self.sets_of(id);
         let Some(instance) = self.instance_mut(id) else { return };
         let Machine::Master { next_advert } = instance.machine() else { return };
         let sent = next_advert - instance.config.advert_int;
@@ -279,7 +280,7 @@ impl Engine {
             corrections.notices.take(moment.now, CORRECTION);
             corrections.notice_owed = false;
         }
-        let set = corrections.set_owed && may(&corrections.sets);
+        let set = corrections.set_owed && may(&sets);
         let notice = if notice { notify::of_lower_priority(instance) } else { None };
         if advert {
             self.send_advert_now(moment, id);
@@ -292,28 +293,48 @@ impl Engine {
 
     /// Announces the addresses. This counts against the limit of all members of the group.
     fn correct_caches(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
-        let frames = |member: InstanceId| {
-            let addresses = u32::try_from(self.addresses_of(member)).unwrap_or(u32::MAX);
-            let repeat = self.instance(member).map_or(0, |i| i.config.garp.lower_prio_repeat);
-            addresses.saturating_mul(repeat)
-        };
-        let mut total = 0u32;
-        for member in (0..).map_while(|n| self.fellow(id, n)) {
-            total = total.saturating_add(frames(member));
-        }
-        let pause = CORRECTION.max(FRAME.saturating_mul(total));
         let Some(instance) = self.instance_mut(id) else { return };
-        instance.corrections.sets.take(moment.now, pause);
         instance.corrections.set_owed = false;
-        let pace = instance.corrections.sets;
-        let mut n = 0;
-        while let Some(member) = self.fellow(id, n) {
-            n += 1;
-            if let Some(instance) = self.instance_mut(member) {
-                instance.corrections.sets = pace;
+        let frames = instance.config.frames_after_lower();
+        let pause = |frames: u32| CORRECTION.max(FRAME.saturating_mul(frames));
+        match instance.group {
+            None => {
+                instance.corrections.sets.take(moment.now, pause(frames));
+                self.announce_after_lower(moment, id);
             }
-            self.announce_after_lower(moment, member);
+            Some(group) => {
+                if let Some(group) = self.group_mut(group) {
+                    group.sets.take(moment.now, pause(group.frames));
+                }
+                self.correcting.push_back((group, 0));
+                self.correct_on(moment);
+            }
         }
+    }
+
+    /// Continues with the announcements of the members of groups, as far as this step has room.
+    pub(super) fn correct_on(&mut self, moment: &mut Moment<'_>) {
+        while self.effort > 0
+            && let Some((group, next)) = self.correcting.front_mut()
+        {
+            let (id, position) = (*group, *next);
+            *next += 1;
+            self.spend(1);
+            match self.group(id).and_then(|group| group.members.get(position).copied()) {
+                Some(member) => self.announce_after_lower(moment, member),
+                None => _ = self.correcting.pop_front(),
+            }
+        }
+        if !self.correcting.is_empty() {
+            self.timers.set(Timer::Slice, moment.now);
+        }
+    }
+
+    /// The rate of announcements after adverts of lower priority: members of a group share it.
+    fn sets_of(&self, id: InstanceId) -> Pace {
+        let Some(instance) = self.instance(id) else { return Pace::default() };
+        let group = instance.group.and_then(|group| self.group(group));
+        group.map_or(instance.corrections.sets, |group| group.sets)
     }
 
     /// A delayed correction may be sent, or suppressed lines are to be reported.
@@ -333,7 +354,7 @@ impl Engine {
         let corrections = &instance.corrections;
         let advert = corrections.advert_owed.map(|_| corrections.adverts.next());
         let notice = corrections.notice_owed.then(|| corrections.notices.next());
-        let set = corrections.set_owed.then(|| corrections.sets.next());
+        let set = corrections.set_owed.then(|| self.sets_of(id).next());
         let next = [advert, notice, set, instance.log_limits.next()].into_iter().flatten().min();
         self.set_timer(Timer::Limits(id), next);
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::consequence::What;
 use super::event::{InstanceId, Link, Snapshot};
 use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
@@ -75,7 +76,6 @@ impl Engine {
                 },
                 Stage::Gone => match s.gone.pop() {
                     Some(index) => {
-                        self.spend(self.on_link(index).len());
                         self.link_gone(moment, index);
                         continue;
                     }
@@ -84,13 +84,13 @@ impl Engine {
                 Stage::Names => match s.links.get(position) {
                     Some(link) => {
                         self.rename(moment, link.index, &link.name);
+                        self.work(moment);
                         continue;
                     }
                     None => Stage::Links,
                 },
                 Stage::Links => match s.links.get(position) {
                     Some(link) => {
-                        self.spend(self.instances.count_on(&link.name));
                         self.link(moment, link.clone());
                         continue;
                     }
@@ -150,33 +150,30 @@ impl Engine {
         match self.link_names.get(&name).copied() {
             None => {
                 self.link_names.insert(name.clone(), index);
-                self.rebind(moment, &name, Some(index));
+                self.rebind(&name, Some(index));
             }
             // An interface that is deleted and recreated keeps its name but not its index.
             Some(old) if old != index && self.links.get(&old).is_none_or(|l| l.name == name) => {
                 self.links.remove(&old);
                 let affected = self.objects.forget_link(old);
-                self.settle(moment, &affected);
+                self.then_settle(affected, false);
                 self.link_names.insert(name.clone(), index);
-                self.rebind(moment, &name, Some(index));
+                self.rebind(&name, Some(index));
                 for alias in self.aliases.remove(&old).unwrap_or_default() {
-                    self.resolve(moment, &alias);
+                    self.resolve(&alias);
                 }
             }
             // The name still refers to another interface, see `rename`.
             Some(_) => {}
         }
-        if before.is_none() || before == self.links.get(&index).cloned() {
-            return;
-        }
-        for name in self.names_of(index) {
-            self.interface_changed(moment, &name);
-            let entries = self.objects.link_changed(&name);
-            self.settle(moment, &entries);
-            if before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name) {
-                self.announce_again(moment, &entries);
+        if before.is_some() && before != self.links.get(&index).cloned() {
+            for name in self.names_of(index) {
+                self.interface_changed(&name);
+                let again = before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name);
+                self.then_compare(name, again);
             }
         }
+        self.work(moment);
     }
 
     /// An interface may have a new name. The addresses, adverts and neighbours of the configured (old) name are on this
@@ -202,7 +199,7 @@ impl Engine {
             moment.out.push(Action::Report);
         } else {
             self.link_names.remove(&old);
-            self.rebind(moment, &old, None);
+            self.rebind(&old, None);
         }
     }
 
@@ -234,37 +231,37 @@ impl Engine {
     }
 
     /// Makes names refer to the same interfaces as in the previous process of this role, even if these were renamed.
-    pub(super) fn resume_names(&mut self, moment: &mut Moment<'_>, meant: Vec<(IfName, IfIndex)>) {
+    pub(super) fn resume_names(&mut self, meant: Vec<(IfName, IfIndex)>) {
         for (name, index) in meant {
             let known = self.links.get(&index).is_some_and(|link| link.name != name);
             if known && self.names(&name) {
                 self.link_names.insert(name.clone(), index);
                 self.aliases.entry(index).or_default().push(name.clone());
-                self.rebind(moment, &name, Some(index));
+                self.rebind(&name, Some(index));
             }
         }
     }
 
-    /// Forgets former names that a new configuration no longer uses.
-    pub(super) fn forget_names(&mut self, moment: &mut Moment<'_>) {
+    /// Forgets former names that the configuration does not use.
+    pub(super) fn forget_names(&mut self) {
         for (name, index) in self.renamed() {
             if !self.names(&name) {
                 if let Some(aliases) = self.aliases.get_mut(&index) {
                     aliases.retain(|alias| *alias != name);
                 }
-                self.resolve(moment, &name);
+                self.resolve(&name);
             }
         }
     }
 
     /// Binds a name to the interface that has it.
-    fn resolve(&mut self, moment: &mut Moment<'_>, name: &IfName) {
+    fn resolve(&mut self, name: &IfName) {
         let found = self.links.values().find(|link| link.name == *name).map(|link| link.index);
         match found {
             Some(index) => self.link_names.insert(name.clone(), index),
             None => self.link_names.remove(name),
         };
-        self.rebind(moment, name, found);
+        self.rebind(name, found);
     }
 
     pub(super) fn link_gone(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
@@ -276,37 +273,31 @@ impl Engine {
             && self.link_names.get(&link.name) == Some(&index)
         {
             self.link_names.remove(&link.name);
-            self.rebind(moment, &link.name, None);
+            self.rebind(&link.name, None);
         }
         for alias in aliases {
-            self.resolve(moment, &alias);
+            self.resolve(&alias);
         }
-        self.settle(moment, &affected);
+        self.then_settle(affected, false);
+        self.work(moment);
     }
 
-    /// The interface of this name has a new index, or none.
-    pub(super) fn rebind(
-        &mut self,
-        moment: &mut Moment<'_>,
-        name: &IfName,
-        index: Option<IfIndex>,
-    ) {
+    /// The interface of this name has a new index, or none: notes what follows.
+    pub(super) fn rebind(&mut self, name: &IfName, index: Option<IfIndex>) {
         match index {
             Some(_) => self.note_originals(name),
             None => self.forget_originals(name),
         }
         let entries = self.objects.set_link(name, index);
-        for id in self.instances.on_interface(name) {
-            self.bind(moment, id, name, index);
-        }
-        self.interface_changed(moment, name);
+        self.each(What::Bind(name.clone(), index), self.instances.on_interface(name));
+        self.interface_changed(name);
         if self.running() {
-            self.settle(moment, &entries);
+            self.then_settle(entries, false);
         }
     }
 
     /// Binds an instance to the index of one of its interfaces.
-    fn bind(
+    pub(super) fn bind(
         &mut self,
         moment: &mut Moment<'_>,
         id: InstanceId,

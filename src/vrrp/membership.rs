@@ -2,6 +2,7 @@
 
 use core::net::IpAddr;
 
+use super::consequence::What;
 use super::event::InstanceId;
 use super::registry::Key;
 use super::{Action, Engine, Moment, Timer};
@@ -103,18 +104,9 @@ impl Engine {
             self.timers.set(Timer::Join, moment.now + JOIN_AGAIN);
         }
         if changed {
-            let concerned: Vec<InstanceId> = self
-                .on_link(interface)
-                .into_iter()
-                .filter(|id| {
-                    let ends = self.instance(*id).map(|i| [i.link, i.upper]);
-                    ends.is_some_and(|ends| ends.contains(&Some(interface)))
-                })
-                .collect();
-            for id in &concerned {
-                self.refresh(*id);
-            }
-            self.reconsider_all(moment, concerned);
+            self.each(What::RefreshOn(interface), self.on_link(interface));
+            self.then_act();
+            self.work(moment);
         }
     }
 

@@ -15,6 +15,7 @@
 //! | `object`, `link`, `membership` | which claimant wants which kernel objects; links; multicast groups |
 //! | `upper` | interfaces created for instances (`use_vmac`), and their settings |
 //! | `job` | work that concerns everything at once, in slices: reload, kernel snapshot, start, stop |
+//! | `consequence` | what a change of a link, an address or a tracked object means for many instances, in slices |
 //! | `sweep` | many objects at once, in slices |
 //! | `filter` | packet filters of instances with `no_accept` |
 //! | `garp`, `notify` | announcements to the segment; notices to scripts and people |
@@ -40,6 +41,7 @@ pub mod accept;
 pub mod action;
 mod advert;
 pub mod auth;
+mod consequence;
 mod delay;
 pub mod event;
 mod filter;
@@ -72,6 +74,7 @@ mod upper;
 mod view;
 
 pub use action::{Action, Actions};
+use consequence::Consequence;
 pub use event::{Event, InstanceId, Link, RunEnd, RunId, Rx, Snapshot};
 pub use filter::tables as filter_tables;
 use group::{Group, GroupId};
@@ -86,8 +89,11 @@ use timers::{Timer, Timers};
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
-/// How long an instance does not take part after the kernel refused all its addresses.
+/// How long an instance does not take part after the kernel refused all its addresses. Each takeover that ends like
+/// this leaves the addresses without a master for some seconds, so this doubles each time,
 const HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(30);
+/// up to this. A missing privilege does not come back: it is the first time already.
+const LONGEST_HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(3600);
 /// Largest number of changes of state and kernel operations in one step; the others follow in later steps, between
 /// which adverts are sent. A change costs some 10 us, most of it for its log lines.
 const SLICE: usize = 64;
@@ -134,6 +140,10 @@ pub struct Engine {
     walking: VecDeque<GroupId>,
     /// Instances to reconsider.
     queue: VecDeque<InstanceId>,
+    /// Groups whose members announce their addresses after an advert of lower priority, and the position of the next one.
+    correcting: VecDeque<(GroupId, usize)>,
+    /// What follows from changes and is not done yet.
+    consequences: VecDeque<Consequence>,
     /// Objects to compare with the kernel in slices.
     sweeps: VecDeque<Sweep>,
     /// A step was cut into slices and is not finished. Only [`Timer::Slice`] continues it: other events may be too
@@ -151,8 +161,9 @@ pub struct Engine {
     undoing: bool,
     /// No instance becomes master before this (`vrrp_startup_delay`).
     silent_until: Instant,
-    /// Remaining frames that this step may send.
+    /// Remaining frames that this step may send, and addresses that it may examine for that.
     frames: u32,
+    visits: u32,
     /// At least one instance uses the IP authentication header.
     hears_ah: bool,
     /// The time of day, and when it was reported.
@@ -221,6 +232,8 @@ impl Engine {
             timers: Timers::default(),
             walking: VecDeque::new(),
             queue: VecDeque::new(),
+            correcting: VecDeque::new(),
+            consequences: VecDeque::new(),
             sweeps: VecDeque::new(),
             sliced: false,
             budget: SLICE,
@@ -231,6 +244,7 @@ impl Engine {
             undoing: false,
             silent_until: now,
             frames: garp::SLICE,
+            visits: garp::VISITS,
             hears_ah: false,
             told_time: None,
             unknown_vrids: limit::UnknownVrids::default(),
@@ -254,12 +268,13 @@ impl Engine {
         self.current = None;
         self.budget = SLICE;
         self.effort = self.effort_of_step;
-        self.frames = garp::SLICE;
+        (self.frames, self.visits) = (garp::SLICE, garp::VISITS);
         while self.job.is_some() && !Self::fits_in(&event) {
             self.guarded(now, out, Self::go_on);
             (self.budget, self.effort) = (SLICE, self.effort_of_step);
         }
         self.guarded(now, out, |engine, moment| engine.dispatch(moment, event));
+        self.occupy(&Moment { now, out });
         #[cfg(test)]
         if self.instances.len() <= CHECKED && self.job.is_none() {
             self.check_counts();
@@ -322,7 +337,10 @@ impl Engine {
             Event::TimeOfDay(time) => self.told_time = Some((moment.now, time)),
             Event::Ipvs { works } => self.ipvs(moment, works),
             Event::Report(report) => self.report(moment, report),
-            Event::Resume(summary) => self.resume = summary,
+            Event::Resume(summary) => {
+                self.resume = summary;
+                self.resume_reports();
+            }
             Event::Undo => self.undoing = matches!(self.phase, Phase::Waiting { .. }),
             Event::Reload(config) => self.reload(moment, config),
             Event::Stop { keep_addresses } => self.stop(moment, keep_addresses),
@@ -346,8 +364,11 @@ impl Engine {
             return;
         }
         while self.budget > 0
+            && self.effort > 0
+            && self.consequences.is_empty()
             && let Some((timer, due)) = self.timers.pop(moment.now)
         {
+            self.spend(1);
             match timer {
                 Timer::Silence(id) => self.silence(moment, id),
                 Timer::Announce(id) => self.announce_due(moment, id),
@@ -366,7 +387,7 @@ impl Engine {
                     if let Some(instance) = self.instance_mut(id) {
                         instance.held_down_until = None;
                         self.refresh(id);
-                        self.reconsider_all(moment, [id]);
+                        self.reconsider_all(moment, vec![id]);
                     }
                 }
                 // A slice comes after all other due timers; adverts have a queue of their own.
@@ -375,7 +396,10 @@ impl Engine {
         }
         self.sliced = false;
         self.work(moment);
-        self.sweep(moment);
+        if self.consequences.is_empty() {
+            self.sweep(moment);
+            self.correct_on(moment);
+        }
     }
 
     fn set_timer(&mut self, timer: Timer, at: Option<Instant>) {

@@ -1,13 +1,13 @@
 //! Which claimant wants which kernel objects, and what the answers mean for an instance. [`crate::plan::Table`] decides
 //! what is requested from the kernel, and when.
 
+use super::consequence::What;
 use super::event::InstanceId;
 use super::instance::{Instance, say};
 use super::registry::Registry;
-use super::{Action, Engine, HOLD_DOWN, Moment, Phase, Timer, filter};
+use super::{Action, Engine, HOLD_DOWN, LONGEST_HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
 use crate::model;
-use crate::model::vrrp::Priority;
 use crate::plan::route::objects;
 use crate::plan::{Change, Object, ObjectId, Outcome, Part, Request, Token, Waits, Want};
 
@@ -120,24 +120,22 @@ impl Engine {
         entries.retain(|entry| self.removed_by_others(moment, *entry));
         entries.extend(effect.settle.into_iter().filter(|entry| !altered.contains(entry)));
         self.settle(moment, &entries);
-        for id in &concerned {
-            self.refresh(*id);
-        }
-        self.reconsider_all(moment, concerned);
+        self.each(What::Refresh, concerned);
+        self.then_act();
         if let Some((link, prefix)) = change.sight.as_address() {
             if effect.foreign || self.has_owner(link) {
-                self.reconsider_sources(moment, self.on_link(link));
+                self.each(What::Source, self.on_link(link));
             }
-            self.reconsider_sources(moment, self.instances.with_source(prefix.address));
+            self.then_act();
+            self.each(What::Source, self.instances.with_source(prefix.address));
+            self.then_act();
         }
+        self.work(moment);
     }
 
     /// Whether a virtual address on this link may be the source of adverts, too.
     fn has_owner(&self, link: IfIndex) -> bool {
-        let owns = |id: &InstanceId| {
-            self.instance(*id).is_some_and(|i| i.config.priority == Priority::OWNER)
-        };
-        self.on_link(link).iter().any(owns)
+        self.names_of(link).iter().any(|name| self.instances.has_owner(name))
     }
 
     /// An object was removed. Returns whether to restore it now: not while another program removes it repeatedly.
@@ -283,10 +281,14 @@ impl Engine {
         if let Some(at) = answer.retry_at {
             self.timers.set(Timer::Retry(answer.object), at);
             for id in &claimants {
-                self.hold_down_if_hopeless(moment, *id);
+                self.hold_down_if_hopeless(moment, *id, outcome);
             }
         } else if answer.added && !answer.existed {
+            let is_address = self.objects.address(answer.object).is_some();
             for id in &claimants {
+                if let Some(instance) = self.instance_mut(*id).filter(|_| is_address) {
+                    instance.hold_downs = 0;
+                }
                 if self.instance(*id).is_some_and(Instance::is_master) {
                     self.announce_confirmed(moment, *id, answer.object);
                 }
@@ -302,36 +304,42 @@ impl Engine {
         self.settle(moment, &entries);
         for id in claimants {
             self.announce_state_if_settled(moment, id);
-            self.reconsider_all(moment, [id]);
+            self.reconsider_all(moment, vec![id]);
         }
-        for id in &users {
-            self.refresh(*id);
-        }
-        self.reconsider_all(moment, users);
+        self.each(What::Refresh, users);
+        self.then_act();
+        self.work(moment);
     }
 
-    /// Announces addresses whose link has come up, for masters that do not depend on that link.
-    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entries: &[ObjectId]) {
-        for entry in entries {
-            let claimants =
-                self.objects.entry(*entry).map(|e| e.claimants.clone()).unwrap_or_default();
-            for claimant in claimants {
-                if let Claimant::Instance(id) = claimant
-                    && self.instance(id).is_some_and(Instance::is_master)
-                {
-                    self.announce_confirmed(moment, id, *entry);
-                }
+    /// Announces an address whose link has come up, for masters that do not depend on that link.
+    pub(super) fn announce_again(&mut self, moment: &mut Moment<'_>, entry: ObjectId) {
+        let claimants = self.objects.entry(entry).map(|e| e.claimants.clone()).unwrap_or_default();
+        for claimant in claimants {
+            if let Claimant::Instance(id) = claimant
+                && self.instance(id).is_some_and(Instance::is_master)
+            {
+                self.announce_confirmed(moment, id, entry);
             }
         }
     }
 
     /// A master whose addresses are all refused by the kernel leaves them to other routers for a while.
-    fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId) {
+    fn hold_down_if_hopeless(&mut self, moment: &Moment<'_>, id: InstanceId, outcome: Outcome) {
+        /// Not permitted.
+        const EPERM: i32 = 1;
         if self.instance(id).is_some_and(Instance::is_master) && self.all_refused(id) {
-            let until = moment.now + HOLD_DOWN;
-            if let Some(instance) = self.instance_mut(id) {
-                instance.held_down_until = Some(until);
-            }
+            let Some(instance) = self.instance_mut(id) else { return };
+            let doubled = HOLD_DOWN.saturating_mul(1 << instance.hold_downs.min(10));
+            let time = if outcome == Outcome::Refused(EPERM) { LONGEST_HOLD_DOWN } else { doubled };
+            let time = time.min(LONGEST_HOLD_DOWN);
+            let until = moment.now + time;
+            instance.hold_downs = instance.hold_downs.saturating_add(1);
+            instance.held_down_until = Some(until);
+            let name = instance.config.name.clone();
+            tracing::warn!(
+                "VRRP_Instance({name}) the kernel refuses all its addresses: others may have them for {} s",
+                time.as_secs()
+            );
             self.refresh(id);
             self.timers.set(Timer::HoldDown(id), until);
         }

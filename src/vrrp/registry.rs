@@ -1,14 +1,14 @@
 //! All instances of the engine, found by number, name, interface, or the key of an advert.
 
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use slab::Slab;
 
 use super::event::InstanceId;
 use super::instance::Instance;
 use crate::base::{Family, IfIndex, IfName, Name};
-use crate::model::vrrp::Vrid;
+use crate::model::vrrp::{Priority, Vrid};
 
 /// The key that an advert gives for its instance: receiving interface, virtual router id and destination. Its order
 /// makes the instances of one id on one interface adjacent.
@@ -25,6 +25,10 @@ pub(super) struct Registry {
     by_interface: BTreeMap<IfName, Vec<InstanceId>>,
     /// Instances by the source address that they wait for when it is not on this host.
     by_source: BTreeMap<IpAddr, Vec<InstanceId>>,
+    /// Interfaces of instances that own their addresses.
+    owners: BTreeSet<IfName>,
+    /// The numbers of all instances.
+    numbers: BTreeSet<InstanceId>,
     /// Number of visits to instances: the cost of a step, independent of the machine.
     #[cfg(test)]
     pub visits: core::cell::Cell<u64>,
@@ -62,19 +66,21 @@ impl Registry {
 
     /// The numbers of all instances.
     pub fn ids(&self) -> Vec<InstanceId> {
-        self.iter().map(|i| i.id).collect()
+        self.numbers.iter().copied().collect()
     }
 
     /// Adds the instance that `make` returns for a new number.
     pub fn add(&mut self, make: impl FnOnce(InstanceId) -> Instance) -> InstanceId {
         let id = InstanceId(u32::try_from(self.slab.vacant_key()).unwrap_or(u32::MAX));
         self.slab.insert(make(id));
+        self.numbers.insert(id);
         id
     }
 
     /// Removes an instance; its name and interface stay indexed until [`Registry::begin_index`].
     pub fn remove(&mut self, id: InstanceId) {
         self.slab.try_remove(id.0 as usize);
+        self.numbers.remove(&id);
     }
 
     pub fn named(&self, name: &str) -> Option<InstanceId> {
@@ -86,6 +92,7 @@ impl Registry {
         self.by_name.clear();
         self.by_interface.clear();
         self.by_source.clear();
+        self.owners.clear();
     }
 
     /// Adds an instance to the index by name and interface.
@@ -97,6 +104,9 @@ impl Registry {
         }
         let upper = instance.config.own_link().map(|link| &link.name);
         for name in core::iter::once(&instance.config.interface).chain(upper) {
+            if instance.config.priority == Priority::OWNER {
+                self.owners.insert(name.clone());
+            }
             match self.by_interface.get_mut(name) {
                 Some(list) => list.push(id),
                 None => {
@@ -111,9 +121,9 @@ impl Registry {
         self.by_interface.get(name).cloned().unwrap_or_default()
     }
 
-    /// The number of instances of which one interface has this name.
-    pub fn count_on(&self, name: &IfName) -> usize {
-        self.by_interface.get(name).map_or(0, Vec::len)
+    /// Whether an instance of which one interface has this name owns its addresses.
+    pub fn has_owner(&self, name: &IfName) -> bool {
+        self.owners.contains(name)
     }
 
     /// The instances that need this source address on the host.

@@ -43,15 +43,17 @@ pub(super) struct Reload {
     /// Members of the group that is being built, and the number of member names looked up.
     members: Vec<InstanceId>,
     seen_members: usize,
+    /// The state that its members seen so far have in common, if they do.
+    common: Option<Option<State>>,
     /// Scripts that may have to be started.
     idle: Vec<TrackerId>,
+    /// Instances whose state is to be written to FIFOs again.
+    told: Vec<InstanceId>,
 }
 
 /// In this order. All objects are claimed again from the new configuration before anything is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
-    /// Work left by earlier steps.
-    UnderWay,
     Match,
     /// Pairs instances with configurations and creates new instances.
     Pair,
@@ -74,12 +76,13 @@ enum Stage {
     Reconsider,
     Remove,
     Settle,
+    /// Writes all states again to FIFOs.
+    Announce,
 }
 
 impl Stage {
     const fn following(self) -> Option<Self> {
         Some(match self {
-            Self::UnderWay => Self::Match,
             Self::Match => Self::Pair,
             Self::Pair => Self::Leave,
             Self::Leave => Self::Change,
@@ -95,7 +98,8 @@ impl Stage {
             Self::StartScripts => Self::Reconsider,
             Self::Reconsider => Self::Remove,
             Self::Remove => Self::Settle,
-            Self::Settle => return None,
+            Self::Settle => Self::Announce,
+            Self::Announce => return None,
         })
     }
 }
@@ -121,7 +125,7 @@ impl Engine {
             old: Arc::clone(&self.config),
             ids: vec![None; new.instances.len()],
             new,
-            stage: Stage::UnderWay,
+            stage: Stage::Match,
             next: 0,
             matcher: diff::Matcher::default(),
             removed: Vec::new(),
@@ -130,7 +134,9 @@ impl Engine {
             groups: BTreeMap::new(),
             members: Vec::new(),
             seen_members: 0,
+            common: None,
             idle: Vec::new(),
+            told: Vec::new(),
         };
         self.begin(moment, Job::Reload(Box::new(reload)));
     }
@@ -138,6 +144,10 @@ impl Engine {
     /// Continues a reload by one slice.
     pub(super) fn reload_on(&mut self, moment: &mut Moment<'_>, reload: &mut Reload) -> Progress {
         while self.has_room() {
+            // Work left by earlier steps, and the consequences of the last piece.
+            if self.work_on(moment) {
+                continue;
+            }
             let position = reload.next;
             reload.next += 1;
             if self.reload_piece(moment, reload, position) {
@@ -157,9 +167,6 @@ impl Engine {
             self.phase = Phase::Waiting { configured: true, seen };
             return self.start();
         }
-        if self.config.fifo_states_on_reload {
-            self.announce_again_to_fifos(moment);
-        }
         moment.out.push(Action::Report);
         Progress::Complete
     }
@@ -169,8 +176,13 @@ impl Engine {
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         self.spend(1);
         match r.stage {
-            Stage::UnderWay => self.work_on(moment),
-            Stage::Match => r.matcher.step(&r.old, &r.new),
+            Stage::Match => {
+                // Not at the end of a reload: objects under the former name may not be removed yet.
+                if position == 0 {
+                    self.forget_names();
+                }
+                r.matcher.step(&r.old, &r.new)
+            }
             Stage::Pair => self.pair(moment, r, position),
             Stage::Leave => self.note_removed(r, position),
             Stage::Change => self.change_one(moment, r, position),
@@ -188,6 +200,11 @@ impl Engine {
                 self.claim_some(&mut r.claiming, &new, &r.ids)
             }
             Stage::Scripts => self.rebuild_script(moment, r, position),
+            // Their positions change.
+            Stage::Disband if !self.correcting.is_empty() => {
+                self.correcting.clear();
+                true
+            }
             Stage::Disband => match self.groups.pop() {
                 Some(group) => {
                     r.groups.insert(group.config.name.clone(), group);
@@ -216,9 +233,9 @@ impl Engine {
             Stage::Reconsider if waiting => false,
             Stage::Reconsider => {
                 if position == 0 {
-                    self.reconsider_all(moment, r.ids.iter().flatten().copied());
+                    self.reconsider_all(moment, r.ids.iter().flatten().copied().collect());
                 }
-                self.work_on(moment)
+                position == 0
             }
             Stage::Remove => match r.removed.get(position).copied() {
                 Some(id) => {
@@ -233,6 +250,16 @@ impl Engine {
                 let entries = self.objects.ids();
                 self.settle(moment, &entries);
                 false
+            }
+            Stage::Announce if waiting || !self.config.fifo_states_on_reload => false,
+            Stage::Announce => {
+                if position == 0 {
+                    r.told = self.instances.ids();
+                }
+                match r.told.get(position) {
+                    Some(id) => self.announce_again_to_fifos(moment, *id),
+                    None => self.announce_group_again(moment, position - r.told.len()),
+                }
             }
         }
     }
@@ -284,9 +311,6 @@ impl Engine {
 
     /// Starts an instance that only the new configuration has.
     fn begin_added(&mut self, moment: &mut Moment<'_>, r: &Reload, position: usize) -> bool {
-        if position == 0 {
-            self.forget_names(moment);
-        }
         let Some(added) = r.matcher.matching().added.get(position).copied() else { return false };
         if let Some(id) = r.id(added) {
             self.look_for_own(id, None);
@@ -354,6 +378,7 @@ impl Engine {
             instance.master_interval = new.advert_int;
             instance.last_sent_from = None;
         }
+        self.recount(id);
     }
 
     /// Applies a new interval: a master keeps the phase of its adverts, and the time a backup has waited counts.
@@ -389,7 +414,10 @@ impl Engine {
                 known
             }
             other => {
-                let script = Script::new(config.clone(), other.as_ref());
+                let mut script = Script::new(config.clone(), other.as_ref());
+                if other.is_none() {
+                    script = script.resumed(self.resumed_script(&config.name));
+                }
                 if let Some(other) = other {
                     self.end_script(moment, &other);
                 }
@@ -426,22 +454,21 @@ impl Engine {
                 r.members.push(member);
                 if let Some(instance) = self.instances.get_mut(member) {
                     instance.group = Some(id);
+                    let state = Some(instance.state());
+                    r.common =
+                        Some(r.common.map_or(state, |common| common.filter(|_| common == state)));
                 }
             }
             return true;
         }
         r.seen_members = 0;
-        let members = core::mem::take(&mut r.members);
+        let (members, common) = (core::mem::take(&mut r.members), r.common.take());
         let group = match r.groups.remove(&config.name) {
             Some(group) => group.renewed(config.clone(), members),
             None => {
                 // A group of running instances has their state.
-                let states = members.iter().filter_map(|id| self.instances.get(*id));
-                let mut states = states.map(Instance::state);
-                let first = states.next();
-                let common = first.filter(|first| states.all(|state| state == *first));
                 let mut group = Group::new(config.clone(), members);
-                group.state = common.unwrap_or(group.state);
+                group.state = common.flatten().unwrap_or(group.state);
                 group
             }
         };
@@ -459,6 +486,11 @@ impl Engine {
             return false;
         };
         let Some(id) = r.id(position) else { return true };
+        if let Some(group) = self.instance(id).and_then(|i| i.group).and_then(|g| self.group_mut(g))
+        {
+            group.shortest = group.shortest.min(config.advert_int);
+            group.frames = group.frames.saturating_add(config.frames_after_lower());
+        }
         let group = self.instance(id).and_then(|i| self.group(i.group?));
         let mut references = Vec::new();
         let mut standing = Standing::default();

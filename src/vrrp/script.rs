@@ -45,6 +45,17 @@ impl Script {
         Self { config, condition, fresh: true, running: None, last_status: 0 }
     }
 
+    /// The same script, of which the previous process of this role knew whether it is good.
+    pub fn resumed(mut self, good: Option<bool>) -> Self {
+        match good {
+            Some(true) => self.condition = Condition::Good { failures: 0 },
+            Some(false) => self.condition = Condition::Bad { successes: 0 },
+            None => return self,
+        }
+        self.fresh = false;
+        self
+    }
+
     /// Its run, if no answer to it is expected any more.
     fn lost(&self, now: Instant) -> Option<RunId> {
         let Running { run, since } = self.running?;
@@ -132,8 +143,8 @@ impl Engine {
                 tracing::info!("VRRP_Script({name}) failed (could not be started: error {errno})");
             }
         }
-        let users = self.note_tracker(id, State::of(after));
-        self.reconsider_all(moment, users);
+        self.tracker_is(moment, id, State::of(after));
+        moment.out.push(Action::Report);
     }
 
     /// A script is not needed any more: ends its run.

@@ -139,6 +139,10 @@ impl Engine {
             let looked = same.len() - left.len();
             sweep.next += looked;
             *looks = looks.saturating_sub(looked);
+            #[cfg(test)]
+            {
+                self.looks += looked as u64;
+            }
             sweep.open.extend(asked);
         }
     }

@@ -4,7 +4,7 @@
 use core::time::Duration;
 use std::collections::BTreeMap;
 
-use super::{Engine, Moment, Timer};
+use super::{Action, Engine, Moment, Timer};
 use crate::base::Name;
 use crate::model::tracker::Tracked;
 use crate::model::{self, Weight};
@@ -56,8 +56,32 @@ impl Engine {
         // A name that is not configured may belong to the next configuration.
         self.reports.insert(subject, state);
         if let Some(tracker) = tracker {
-            let concerned = self.note_tracker(tracker, state);
-            self.reconsider_all(moment, concerned);
+            self.tracker_is(moment, tracker, state);
+        }
+        if before != Some(state) {
+            moment.out.push(Action::Report);
+        }
+    }
+
+    /// The result of a script, as the previous process of this role knew it.
+    pub(super) fn resumed_script(&self, name: &Name) -> Option<bool> {
+        let mut known = self.resume.trackers.iter();
+        known.find(|t| t.kind == TrackerKind::Script && t.name == *name)?.good
+    }
+
+    /// The previous process of this role knew this much: waiting for it again would be a gap for those who track it.
+    pub(super) fn resume_reports(&mut self) {
+        for Tracker { kind, name, good, value } in &self.resume.trackers {
+            let state = match (kind, good, value) {
+                (TrackerKind::Script, ..) => continue,
+                (TrackerKind::File, _, Some(value)) => match i32::try_from(*value) {
+                    Ok(value) => State::Value(value),
+                    Err(_) => continue,
+                },
+                (_, Some(good), _) => State::of(Some(*good)),
+                (_, None, _) => continue,
+            };
+            self.reports.entry(subject(*kind, name.clone())).or_insert(state);
         }
     }
 
@@ -122,8 +146,7 @@ impl Engine {
             };
             tracing::warn!("nothing is known about tracked {subject} yet, {text}");
             if let Some(tracker) = self.trackers.find(&subject) {
-                let concerned = self.note_tracker(tracker, state);
-                self.reconsider_all(moment, concerned);
+                self.tracker_is(moment, tracker, state);
             }
         }
     }

@@ -8,7 +8,7 @@ use super::instance::{Instance, Machine, peer, say};
 use super::limit::{Corrections, Reason};
 use super::{Action, Engine, Moment, Timer, timing};
 use crate::base::Instant;
-use crate::model::vrrp::{InitialState, Preempt, Priority};
+use crate::model::vrrp::Preempt;
 use crate::status::vrrp::State;
 
 impl Engine {
@@ -164,7 +164,17 @@ impl Engine {
         let (interval, priority) = (instance.config.advert_int, instance.effective_priority);
         let next = due + interval;
         self.rearm(id, if next > moment.now { next } else { moment.now + interval });
-        self.send_advert(moment, id, priority);
+        if self.may_advertise(id) {
+            self.send_advert(moment, id, priority);
+        }
+    }
+
+    /// Whether the interface of a master can be used. If it cannot, the master leaves its state in one of the next
+    /// slices and is silent until then.
+    fn may_advertise(&self, id: InstanceId) -> bool {
+        let Some(instance) = self.instance(id) else { return false };
+        let link = instance.link.and_then(|index| self.links.get(&index));
+        link.is_some_and(|link| link.up || instance.config.dont_track_primary)
     }
 
     /// The master-down timer of a backup expired.
@@ -208,36 +218,39 @@ impl Engine {
         self.lead(moment, id, Input::Yield);
     }
 
-    /// Reconsiders many instances: up to one slice now, the rest later.
-    pub(super) fn reconsider_all(
-        &mut self,
-        moment: &mut Moment<'_>,
-        ids: impl IntoIterator<Item = InstanceId>,
-    ) {
-        for id in ids {
-            if let Some(instance) = self.instances.get_mut(id)
-                && !core::mem::replace(&mut instance.queued, true)
-            {
-                self.queue.push_back(id);
-            }
+    /// Notes that an instance is to be reconsidered.
+    pub(super) fn enqueue(&mut self, id: InstanceId) {
+        if let Some(instance) = self.instances.get_mut(id)
+            && !core::mem::replace(&mut instance.queued, true)
+        {
+            self.queue.push_back(id);
         }
-        self.work(moment);
     }
 
-    /// Continues with the rest by one slice.
+    /// Continues with what follows from changes, and then with changes of state, by one slice.
     pub(super) fn work(&mut self, moment: &mut Moment<'_>) {
+        if self.follow_up(moment) {
+            self.go_on_later(moment);
+        } else {
+            self.act(moment);
+        }
+    }
+
+    /// Whether changes of state are left for later.
+    pub(super) fn is_acting(&self) -> bool {
+        !self.walking.is_empty() || !self.queue.is_empty()
+    }
+
+    /// Continues with changes of state by one slice.
+    pub(super) fn act(&mut self, moment: &mut Moment<'_>) {
         self.walk(moment);
         while self.may_go_on()
             && let Some(id) = self.queue.pop_front()
         {
+            self.spend(1);
             if let Some(instance) = self.instances.get_mut(id) {
                 instance.queued = false;
                 self.reconsider(moment, id);
-            }
-            // Most of many need no change.
-            self.spend(1);
-            if self.effort == 0 {
-                break;
             }
         }
         if !self.queue.is_empty() {
@@ -247,7 +260,7 @@ impl Engine {
 
     /// Whether this step may do more.
     pub(super) const fn may_go_on(&self) -> bool {
-        self.budget > 0 && !self.sliced
+        self.budget > 0 && self.effort > 0 && !self.sliced
     }
 
     /// Continues with a timer that is due at once: due adverts are sent before it.
@@ -285,20 +298,18 @@ impl Engine {
     /// The owner of the addresses does not wait (RFC 9568 6.4.1), nor does a master whose process was only
     /// replaced; in a group this must hold for all.
     fn may_start_as_master(&self, now: Instant, id: InstanceId) -> bool {
-        let members = self.fellows(id);
-        let all = |test: &dyn Fn(&Instance) -> bool| {
-            members.iter().all(|id| self.instance(*id).is_some_and(test))
-        };
-        let owner = |i: &Instance| {
-            i.config.priority == Priority::OWNER && i.config.state == InitialState::Master
-        };
-        now >= self.silent_until && all(&owner) || all(&|i| self.was_master_until(i, now))
+        now >= self.silent_until && self.all_own(id) || self.all_were_master(id, now)
     }
 
     /// Whether an instance was master in the previous process of this role so recently that no backup can have taken
     /// over: its last advert was sent at most an interval before its last sign of life, and backups wait for three.
     pub(super) fn was_master_until(&self, instance: &Instance, now: Instant) -> bool {
-        instance.was_master && now.since(self.resume.at) < instance.config.advert_int * 2
+        instance.was_master && self.is_recent(instance.config.advert_int, now)
+    }
+
+    /// Whether the last sign of life of the previous process is that recent for routers with this advert interval.
+    pub(super) fn is_recent(&self, advert_int: core::time::Duration, now: Instant) -> bool {
+        now.since(self.resume.at) < advert_int.saturating_mul(2)
     }
 
     /// Starts or stops tolerating a master of lower priority (`preempt_delay`).

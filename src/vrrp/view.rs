@@ -14,8 +14,8 @@ impl Engine {
         self.summary_part(now, 0, usize::MAX).0
     }
 
-    /// A part of the summary: at most `count` objects (instances, groups, in this order) after the first `skip` of
-    /// them; and whether there are more. The names of interfaces are in the first part.
+    /// A part of the summary: at most `count` objects (instances, groups, trackers, in this order) after the first
+    /// `skip` of them; and whether there are more. The names of interfaces are in the first part.
     #[must_use]
     pub fn summary_part(&self, now: Instant, skip: usize, count: usize) -> (Summary, bool) {
         let (own, time) = (self.instances.iter().count(), self.time_of_day(now));
@@ -41,9 +41,18 @@ impl Engine {
             .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced })
             .collect();
         let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
-        let more = skip.saturating_add(count) < own + self.groups.len();
+        let before = own + self.groups.len();
+        let trackers = self
+            .view_of_trackers()
+            .skip(skip.saturating_sub(before))
+            .take(count.saturating_sub(before.saturating_sub(skip)))
+            .collect();
+        let more = skip.saturating_add(count) < before + self.tracked_by_name();
         let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
-        (Summary { at: now, instances, groups, interfaces, settings, reports: None }, more)
+        (
+            Summary { at: now, instances, groups, trackers, interfaces, settings, reports: None },
+            more,
+        )
     }
 
     /// A full view, in one piece: for tests and for the end of a process. A thread that must not be delayed takes parts

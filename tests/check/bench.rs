@@ -1,6 +1,5 @@
 //! A test bench for the check engine: a virtual clock, a kernel's table, servers that answer or do not.
 
-use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -19,6 +18,8 @@ use evervip::plan::ipvs::{Destination, DestinationKey, Op, Table};
 use evervip::plan::listing::Listing;
 use evervip::status::Notice;
 use evervip::status::check::Summary;
+
+use super::lines;
 
 /// Which operations are refused, with which error number.
 pub type Refuse = Box<dyn Fn(&Op) -> Option<i32>>;
@@ -61,6 +62,8 @@ pub struct Bench {
     pub trace_probes: bool,
     /// Answers of the kernel that are held back.
     pub hold: bool,
+    /// Answers to operations are held back.
+    pub hold_writes: bool,
     pub held: Vec<Action>,
     tokens: BTreeSet<u64>,
 }
@@ -90,6 +93,7 @@ impl Bench {
             done: false,
             trace_probes: false,
             hold: false,
+            hold_writes: false,
             held: Vec::new(),
             tokens: BTreeSet::new(),
         }
@@ -164,7 +168,7 @@ impl Bench {
 
     /// Releases the held answers of the kernel.
     pub fn release(&mut self) {
-        self.hold = false;
+        (self.hold, self.hold_writes) = (false, false);
         let mut events = Vec::new();
         for action in std::mem::take(&mut self.held) {
             self.act(action, &mut events);
@@ -230,6 +234,7 @@ impl Bench {
             Action::Read { .. } | Action::List | Action::Apply { .. } if self.hold => {
                 self.held.push(action)
             }
+            Action::Apply { .. } if self.hold_writes => self.held.push(action),
             Action::Read { services } => {
                 self.trace.push("read".into());
                 let result = match self.broken {
@@ -403,6 +408,7 @@ pub fn tcp(n: u8) -> Checker {
         warmup: Duration::from_secs(10),
         alpha: false,
         log_all_failures: false,
+        unusable: None,
     }
 }
 
@@ -466,10 +472,6 @@ pub fn pair_with(change: impl FnOnce(&mut Service)) -> Lvs {
 
 // ---- log lines ----
 
-thread_local! {
-    static LINES: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
-}
-
 /// The log lines of the engine.
 #[derive(Default)]
 pub struct Log {
@@ -478,8 +480,8 @@ pub struct Log {
 
 impl Log {
     fn during(&mut self, step: impl FnOnce()) {
-        tracing::subscriber::with_default(Listener, step);
-        self.lines.extend(LINES.with_borrow_mut(std::mem::take));
+        let ((), lines) = lines::during(step);
+        self.lines.extend(lines.into_iter().map(|line| line.text));
     }
 
     /// Lines since the last call.
@@ -491,38 +493,4 @@ impl Log {
         let took = self.take();
         assert_eq!(took, lines, "\n{}", took.join("\n"));
     }
-}
-
-struct Listener;
-
-impl tracing::Subscriber for Listener {
-    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
-        true
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Message(String);
-        impl tracing::field::Visit for Message {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                if field.name() == "message" {
-                    write!(self.0, "{value:?}").unwrap();
-                }
-            }
-        }
-        let mut message = Message(String::new());
-        event.record(&mut message);
-        LINES.with_borrow_mut(|lines| lines.push(message.0));
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
 }

@@ -98,6 +98,31 @@ fn silence_is_good_for_udp_unless_a_reply_is_required() {
     says(&mut bench, "UDP_CHECK on service [10.0.0.71]:tcp:80 failed (timeout).");
 }
 
+/// Not even an attempt is made, also after a reload that keeps the state of the check.
+#[test]
+fn a_check_that_cannot_judge_keeps_its_server_out() {
+    let why = "'payload' of the configuration cannot be used";
+    let mut unusable = checked_by(udp(true));
+    let checker = &mut unusable.services[0].servers[0].checkers[0];
+    (checker.unusable, checker.alpha, checker.retry) = (Some(why.into()), true, 0);
+    let mut bench = Bench::new();
+    bench.answer(FIRST, Answer::Good);
+    bench.reload(&unusable);
+    for _ in 0..30 {
+        bench.seconds(1);
+        assert!(bench.open.is_empty());
+        assert_eq!(bench.pool(), "72*1");
+    }
+    says(&mut bench, &format!("UDP_CHECK on service [10.0.0.71]:tcp:80 failed ({why})."));
+    bench.reload(&checked_by(udp(true)));
+    bench.seconds(12);
+    assert_eq!(bench.pool(), "71*1 72*1");
+    bench.reload(&unusable);
+    bench.seconds(12);
+    assert_eq!(bench.pool(), "72*1");
+    assert!(bench.open.is_empty());
+}
+
 #[test]
 fn another_payload_is_the_same_udp_check() {
     let mut bench = begun(udp(true), Answer::Good);
@@ -203,6 +228,9 @@ fn a_number_in_a_file_takes_a_server_down_and_nothing_begins_before_it_is_known(
     says(&mut bench, &format!("([10.0.0.71]:tcp:80): tracked file f now FAULT state {why}"));
     let took = bench.took();
     assert!(!took.iter().any(|line| line.contains("mail")), "{took:?}");
+    number(&mut bench, "f", 0);
+    says(&mut bench, "([10.0.0.71]:tcp:80): tracked file f leaving FAULT state");
+    number(&mut bench, "f", -1);
     // The same number, whatever it means, is asked for again by nobody.
     bench.seconds(100);
     assert_eq!(bench.pool(), "72*1");

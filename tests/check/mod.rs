@@ -3,8 +3,12 @@
 mod audit;
 mod bench;
 mod kinds;
+#[allow(dead_code, reason = "only the texts are compared here")]
+#[path = "../../src/vrrp/tests/lines.rs"]
+mod lines;
 mod pages;
 mod pool;
+mod presence;
 mod quorum;
 mod refusals;
 mod reload;

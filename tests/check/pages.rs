@@ -171,3 +171,26 @@ fn from_a_fixed_port_the_connection_ends_by_reset() {
     assert!(matches!(bench.open.values().next(), Some(Request::Http(_))));
     assert_eq!(bench.closings, [Closing::Reset]);
 }
+
+#[test]
+fn mails_about_pages_say_what_became_of_the_request() {
+    let mut config = pages(&["/"], false);
+    for service in &mut config.services {
+        let mut new = (**service).clone();
+        new.servers[0].smtp_alert = true;
+        *service = new.into();
+    }
+    let mut bench = begun(&config);
+    bench.seconds(1);
+    for (answer, body) in [
+        (Answer::Refuses, "=> CHECK failed on service : HTTP/SSL request failed <="),
+        (Answer::Good, "=> CHECK succeed on service <="),
+    ] {
+        bench.forget();
+        bench.answer("10.0.0.71:80", answer);
+        bench.seconds(30);
+        let took = bench.took();
+        let mailed = |line: &&String| line.ends_with(&format!(" / {body}"));
+        assert_eq!(took.iter().filter(mailed).count(), 1, "{took:#?}");
+    }
+}

@@ -8,6 +8,7 @@ use evervip::base::Name;
 use evervip::check::{Event, Limits};
 use evervip::model::Lvs;
 use evervip::plan::ipvs::{Op, Settings};
+use evervip::status::check::Kernel;
 
 use super::bench::{
     Answer, Bench, command, destination, key, lvs, pair, pair_with, real, service, sorry,
@@ -436,6 +437,21 @@ fn a_service_that_is_refused_at_the_start_is_not_served() {
     assert_eq!(bench.engine.serves(), Some(false));
     bench.reload(&lvs(vec![service(1, vec![real(71)])]));
     assert_eq!(bench.engine.serves(), Some(true));
+}
+
+#[test]
+fn whether_all_is_served_is_unknown_until_the_kernel_has_answered_for_each_service() {
+    for refused in [None, Some(key(2))] {
+        let mut bench = Bench::new();
+        bench.refuse =
+            Box::new(move |op| (op.service().is_some() && op.service() == refused).then_some(2));
+        bench.hold_writes = true;
+        bench.reload(&lvs(vec![service(1, vec![real(71)]), service(2, vec![real(72)])]));
+        assert_eq!(bench.engine.view(bench.now).kernel, Kernel::Ready);
+        assert_eq!(bench.engine.serves(), None);
+        bench.release();
+        assert_eq!(bench.engine.serves(), Some(refused.is_none()));
+    }
 }
 
 #[test]

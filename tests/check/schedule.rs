@@ -7,7 +7,7 @@ use evervip::check::probe::Verdict;
 use evervip::check::{Action, Actions, Engine, Event, Limits};
 use evervip::model::Lvs;
 
-use super::bench::{Answer, Bench, lvs, pair_with, real, service};
+use super::bench::{Answer, Bench, lvs, pair, pair_with, real, service};
 
 /// The pair with .71's check changed.
 fn with_check(change: impl Fn(&mut evervip::model::Checker)) -> Lvs {
@@ -372,17 +372,14 @@ fn a_check_from_a_fixed_port_ends_its_connection_by_reset() {
 }
 
 #[test]
-fn a_check_of_a_kind_that_is_not_carried_out_counts_as_none() {
+fn a_check_that_becomes_another_kind_begins_anew_and_its_server_stays() {
     let config = with_check(|check| {
         check.kind = evervip::model::CheckerKind::Bfd("b".into());
-        check.alpha = true;
     });
     let mut bench = Bench::settled(&config);
     bench.answer("10.0.0.71:80", Answer::Refuses);
     bench.seconds(60);
     assert_eq!(bench.pool(), "71*1 72*1");
-    assert!(bench.engine.view(bench.now).services[0].servers[0].checks.is_empty());
-    // It becomes one that is: the server stays in until the check has a result.
     bench.reload(&with_check(|_| {}));
     assert_eq!(bench.pool(), "71*1 72*1");
     bench.seconds(60);
@@ -414,4 +411,37 @@ fn equal_inputs_give_equal_outputs() {
     };
     assert_eq!(run(), run());
     assert!(run().len() > 10);
+}
+
+#[test]
+fn attempts_and_operations_are_counted_by_their_results() {
+    let mut bench = Bench::new();
+    bench.trace_probes = true;
+    bench.reload(&pair());
+    assert_eq!(bench.engine.view(bench.now).counters.operations, 3, "a service and its servers");
+    for answer in [Answer::Good, Answer::Refuses, Answer::Untried] {
+        for server in ["10.0.0.71:80", "10.0.0.72:80"] {
+            bench.answer(server, answer);
+        }
+        let before = bench.engine.view(bench.now).counters;
+        bench.forget();
+        bench.seconds(30);
+        let tried = bench.took().iter().filter(|line| line.starts_with("try ")).count();
+        let tried = u64::try_from(tried).unwrap();
+        assert!(tried > 2);
+        let after = bench.engine.view(bench.now).counters;
+        let results = [
+            (Answer::Good, after.succeeded - before.succeeded),
+            (Answer::Refuses, after.failed - before.failed),
+            (Answer::Untried, after.untried - before.untried),
+        ];
+        assert_eq!(after.attempts - before.attempts, tried);
+        for (result, count) in results {
+            assert_eq!(count, if result == answer { tried } else { 0 }, "{result:?} of {answer:?}");
+        }
+        assert_eq!(after.repeated, 0);
+    }
+    bench.refuse = Box::new(|_| Some(1));
+    bench.reload(&pair_with(|service| service.servers.push(real(73))));
+    assert_eq!(bench.engine.view(bench.now).counters.refused, 1);
 }

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use evervip::config::reference::{Term, vocabulary};
 use evervip::config::{Loaded, MemoryFiles, Options, Severity, StaticHost, load};
+use evervip::model::Model;
 use evervip::model::extras::InstanceExtras;
 use evervip::model::global::{NetlinkBuffers, Settings};
 use evervip::model::service::Lvs;
 use evervip::model::vrrp::Vrrp;
-use evervip::model::{CheckerKind, Model};
 
 fn upstream() -> BTreeSet<(String, String)> {
     let text = include_str!("../data/upstream-keywords.txt");
@@ -695,7 +695,10 @@ fn effective(mut model: Model) -> Model {
             vrrp_monitor_force: all.buffers.vrrp_monitor_force,
             process_monitor: all.buffers.process_monitor,
             process_monitor_force: all.buffers.process_monitor_force,
-            ..NetlinkBuffers::default()
+            lvs_requests: all.buffers.lvs_requests,
+            lvs_requests_force: all.buffers.lvs_requests_force,
+            lvs_monitor: all.buffers.lvs_monitor,
+            lvs_monitor_force: all.buffers.lvs_monitor_force,
         },
         ..Settings::default()
     };
@@ -752,16 +755,11 @@ fn effective(mut model: Model) -> Model {
     let lvs = &mut model.lvs;
     for service in &mut lvs.services {
         if let Some(extras) = &mut service.extras {
-            let group = extras.group.take();
-            **extras = Default::default();
-            extras.group = group;
+            extras.snmp_name = None;
         }
-        if service.group().is_none() {
-            service.extras = None;
-        }
+        service.extras = service.extras.take().filter(|extras| **extras != Default::default());
         for server in &mut service.servers {
             server.extras = None;
-            server.checkers.retain(|c| !matches!(c.kind, CheckerKind::Bfd(_)));
         }
     }
     *lvs = Lvs {

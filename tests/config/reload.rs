@@ -62,6 +62,52 @@ fn real_configurations_with_small_mistakes_can_be_reloaded() {
     assert!(count >= 2);
 }
 
+/// What cannot be read at the moment is lost with the reload; what does not exist or is not meant to be read is not.
+#[test]
+fn an_include_that_cannot_be_read_now_refuses_and_one_that_could_not_be_read_before_does_not() {
+    let main = |include: &str| format!("{}include {include}\n", instance("A", 1, ""));
+    let read = |main: &str, failing: Option<&str>| {
+        let mut files = MemoryFiles::single("/k.conf", main.as_bytes())
+            .with("/d/a/b.conf", instance("B", 2, "").as_bytes())
+            .with("/d/c/d.conf", instance("C", 3, "").as_bytes());
+        if let Some(path) = failing {
+            files = files.failing(path, "Resource temporarily unavailable (os error 11)");
+        }
+        let host = StaticHost::default().with_all_interfaces();
+        load(&files, &host, &Options::new("/k.conf", &host))
+    };
+    let new_errors = |before: &Loaded, after: &Loaded| -> Vec<String> {
+        let known = before.diagnostics.mistake_numbers();
+        after.diagnostics.new_errors(&known).map(|d| after.diagnostics.log_line(d)).collect()
+    };
+    for (include, failing) in [
+        ("/d/a/b.conf", "/d/a/b.conf"),
+        ("/d/a/*.conf", "/d/a"),
+        ("/d/*/*.conf", "/d/a"),
+        ("/d/*/*.conf", "/d/c/d.conf"),
+        ("/d/{a,c}/*.conf", "/d/c"),
+    ] {
+        let text = main(include);
+        let (good, bad) = (read(&text, None), read(&text, Some(failing)));
+        assert_eq!(new_errors(&good, &good), Vec::<String>::new(), "{include}");
+        let found = new_errors(&good, &bad);
+        assert!(
+            matches!(found.as_slice(), [one] if one.contains("E0202")
+                && one.contains("temporarily unavailable")),
+            "{include}: {found:?}"
+        );
+        // A start goes on without it, and so does a reload after that.
+        assert!(
+            !bad.unusable() && bad.model.vrrp.instances.len() < good.model.vrrp.instances.len()
+        );
+        assert_eq!(new_errors(&bad, &bad), Vec::<String>::new(), "{include}");
+        // The configuration test ends as keepalived's does.
+        assert_eq!(bad.diagnostics.status(), 0, "{include}");
+    }
+    let without = read(&main("/d/none.conf"), None);
+    assert_eq!(new_errors(&read(&main("/d/a/b.conf"), None), &without), Vec::<String>::new());
+}
+
 #[test]
 fn an_ignored_word_is_known_by_code_block_and_keyword() {
     // On another line, in another block of the same kind, and more often.
@@ -187,4 +233,36 @@ fn a_sync_group_without_its_list_is_told_how_to_write_it() {
         loaded.diagnostics.iter().any(|d| d.help.iter().any(|h| h.contains("group {"))),
         "{text}"
     );
+}
+
+#[test]
+fn a_reload_does_not_bring_an_interface_that_is_missing() {
+    let host = |names: &[&str]| {
+        names.iter().fold(StaticHost::default(), |host, name| host.with_interface(name, &[]))
+    };
+    let read = |text: &str, names: &[&str]| {
+        let files = MemoryFiles::single("/k.conf", text.as_bytes());
+        let host = host(names);
+        load(&files, &host, &Options::new("/k.conf", &host))
+    };
+    let refused = |before: &str, then: &[&str], after: &str, now: &[&str]| {
+        let known = read(before, then).diagnostics.mistake_numbers();
+        let after = read(after, now).diagnostics;
+        after.new_errors(&known).map(|d| after.log_line(d)).collect::<Vec<_>>()
+    };
+    let right = instance("A", 1, "");
+    let wrong = right.replace("eth0", "eth00");
+    let found = refused(&right, &["eth0"], &wrong, &["eth0"]);
+    assert!(
+        matches!(found.as_slice(), [one] if one.contains("eth00") && one.contains("does not exist")),
+        "{found:?}"
+    );
+    // It was missing before, or has gone since, or another instance is to use it.
+    assert_eq!(refused(&wrong, &["eth0"], &wrong, &["eth0"]), Vec::<String>::new());
+    assert_eq!(refused(&right, &["eth0"], &right, &[]), Vec::<String>::new());
+    let two = format!("{right}{}", instance("B", 2, ""));
+    assert_eq!(refused(&right, &["eth0"], &two, &[]).len(), 1);
+    // The user says that interfaces come later.
+    let dynamic = format!("global_defs {{\n dynamic_interfaces\n}}\n{wrong}");
+    assert_eq!(refused(&right, &["eth0"], &dynamic, &["eth0"]), Vec::<String>::new());
 }

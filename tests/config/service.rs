@@ -123,10 +123,8 @@ fn servers_are_mailed_about_unless_it_is_turned_off_and_services_if_it_is_turned
 /// Unsupported settings are reported, each with its line.
 #[test]
 fn what_has_no_effect_yet_is_named() {
-    for line in ["ha_suspend", "snmp_name x"] {
-        let (_, codes) = service(line);
-        assert_eq!(codes, ["W0702"], "{line}");
-    }
+    let (_, codes) = service("snmp_name x");
+    assert_eq!(codes, ["W0702"]);
     let group = "virtual_server_group G {\n 10.0.0.1 80\n}\nvirtual_server group G {\n lvs_sched rr\n lvs_method NAT\n \
                  protocol TCP\n real_server 10.0.0.71 80 {\n }\n}\n";
     let loaded = loaded(group);
@@ -259,4 +257,57 @@ fn what_a_service_by_mark_does_not_use_is_named() {
     }
     // The server itself is in use.
     assert_eq!(loaded.model.lvs.services[0].servers[0].address.to_string(), "10.9.0.11");
+}
+
+/// What a check cannot judge as the configuration asks must not count as good.
+#[test]
+fn a_check_of_which_a_setting_cannot_be_used_fails() {
+    let checker = |text: &str| {
+        let text = format!(
+            "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \
+             real_server 10.0.0.71 80 {{\n{text}\n }}\n}}\n"
+        );
+        let mut loaded = loaded(&text);
+        let codes: Vec<String> = loaded.diagnostics.iter().map(|d| d.id()).collect();
+        let mut service = loaded.model.lvs.services.remove(0).into_inner();
+        (service.servers[0].checkers.remove(0), codes)
+    };
+    let page = |line: &str| format!("HTTP_GET {{\nurl {{\npath /\n{line}\n}}\n}}");
+    let of = |check: &str, line: &str| format!("{check} {{\n{line}\n}}");
+    for (text, keyword) in [
+        (page("digest 0123"), "digest"),
+        (page(&format!("digest {}", "x".repeat(32))), "digest"),
+        (page("status_code 2000"), "status_code"),
+        (page("status_code 300-200"), "status_code"),
+        (page("regex a b"), "regex"),
+        (page("regex \"a"), "regex"),
+        (page("regex (?=a)"), "regex"),
+        (
+            page("regex a\nregex_no_match\nregex_min_offset 5\nregex_max_offset 5"),
+            "regex_min_offset",
+        ),
+        (of("DNS_CHECK", "name a..b"), "name"),
+        (of("UDP_CHECK", "payload 1"), "payload"),
+        (of("UDP_CHECK", "require_reply 0g"), "require_reply"),
+    ] {
+        let (checker, codes) = checker(&text);
+        let why = checker.unusable.as_deref().unwrap_or_else(|| panic!("{text}: {codes:?}"));
+        assert_eq!(why, format!("'{keyword}' of the configuration cannot be used"), "{text}");
+        assert!(checker.alpha, "{text}: its server is in service until the first attempt");
+        assert_eq!(codes.iter().filter(|code| *code == "W0416").count(), 1, "{text}: {codes:?}");
+        // A reload that adds it is refused.
+        assert!(codes.iter().any(|code| code.starts_with('E')), "{text}: {codes:?}");
+    }
+    for text in [
+        page("digest 0123\ndigest 0123456789abcdef0123456789abcdef"),
+        // What can be used of it is stricter.
+        page("status_code 200 2000"),
+        page("status_code 2000\nstatus_code 204"),
+        // The schedule does not decide about the server.
+        of("TCP_CHECK", "retry x\ndelay_loop 0"),
+    ] {
+        let (checker, codes) = checker(&text);
+        assert_eq!(checker.unusable, None, "{text}");
+        assert!(!codes.is_empty() && !codes.contains(&"W0416".to_owned()), "{text}: {codes:?}");
+    }
 }

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Mutation testing by a random sample: which changes to the code does no test detect?
 
-    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--only N,N..] [--path PREFIX]... [--core | --chaos] [--list]
+    tests/tools/mutants.py [--seed N] [--count N] [--from N] [--only N,N..] [--path PREFIX]... [--core | --chaos] [--seeds N]
+                           [--list]
 
 Draws COUNT of the mutants that `cargo mutants --list` lists (.cargo/mutants.toml selects the files), by the seed, and tries
 each in a copy of the last commit. Building takes most of the time, so all of them are built together: a changed function
@@ -10,14 +11,16 @@ Those that this does not allow (a constant, a function that returns `impl Trait`
 
 The quickest tests come first:
 
-    core     the core's unit tests without chaos, built without the configuration language
+    core     the core's unit tests without the slow ones, built without the configuration language
     engines  tests/check without the OS part, for mutants outside of src/vrrp (first for those in src/check)
+    slow     the core's slow unit tests: jobs in slices and budgets
     chaos    the simulator's chaos, for mutants outside of src/check
     near     unit and integration tests of the OS part about the same subject
     all      all other unit and integration tests
 
 Prints a line for each mutant, then the totals, and the missed mutants with their change. --core leaves out the last two
-stages. With --chaos, only the simulator's chaos test is tried.
+stages. With --chaos, only the simulator's chaos test is tried. The chaos plays the seeds from 0 on, 200 or as --seeds says,
+and stops at the first finding.
 
 A mutant that does not compile is unviable and does not count. One whose tests use far more processor time than without a
 change, or neither end nor use any, is caught ("no end"); one that is only slow, because the machine is busy, is not: it is
@@ -49,12 +52,19 @@ ENVIRONMENT = dict(
     CARGO_TERM_COLOR="never",
     RUST_BACKTRACE="0",
 )
-CORE = ["--no-default-features", "--lib"]
+# Optimised: their tests take longer than the build.
+CORE = ["--config", "profile.dev.package.evervip.opt-level=1", "--no-default-features", "--lib"]
 ENGINES = ["--no-default-features", "--test", "engines"]
-FULL = ["--lib", "--bins", "--test", "main"]
+# Tests of the core that take half of its time.
+SLOW = ["vrrp::tests::jobs", "vrrp::tests::budget"]
+FULL = ["--lib", "--bins", "--test", "main", "--test", "allocations"]
 CHAOS = "chaos_breaks_nothing"
+# What a failed test prints, and the chaos of a seed with findings.
+FAILURE = re.compile(r" \.\.\. FAILED\n|\bseed (\d+): \[")
 # Tests that the stages before have run.
 DONE = "(binary_id(evervip) & test(/^(vrrp|check|plan|track|sim|bfd|wire|base|model|status)::/)) | test(/^check::/)"
+# Tests about the text of the source, which is not that of the project here.
+TEXT = "test(/^arch::/) | test(/^config::layers::/)"
 # Tests of the OS part that are likely to detect a mutant.
 NEAR = "test(/^(drive|kernel|role)::/) | test(reload) | test(status)"
 # Processor time that tests may take with a mutant, in seconds, in addition to a multiple of their own.
@@ -114,8 +124,8 @@ def run(command, limit=None, mutant=0):
                     break
                 except subprocess.TimeoutExpired:
                     pass
-                # One failure is enough.
-                if " ... FAILED\n" in pathlib.Path(f"/proc/self/fd/{output.fileno()}").read_text(errors="replace"):
+                # One failure is enough, and one seed of the chaos.
+                if FAILURE.search(pathlib.Path(f"/proc/self/fd/{output.fileno()}").read_text(errors="replace")):
                     status = 101
                     break
                 now = time.monotonic()
@@ -220,6 +230,8 @@ class Whole(Stage):
 def failed_test(output):
     found = re.search(r"^\s*(?:FAIL|SIGABRT|TIMEOUT|SIGSEGV)\s+\[.*?\]\s+(?:\(.*?\)\s+)?(.*)$", output, re.M)
     found = found or re.search(r"^test (\S+) \.\.\. FAILED$", output, re.M)
+    if found is None and (seed := re.search(r"\bseed (\d+): \[", output)):
+        return f"{CHAOS}, seed {seed.group(1)}"
     return found.group(1).strip() if found else "failed"
 
 
@@ -266,7 +278,7 @@ def copy_of_the_last_commit():
     with open(TREE / "Cargo.toml", "a") as manifest:
         manifest.write('\n[[test]]\nname = "engines"\npath = "tests/engines.rs"\n')
         # Of this package alone, so that dependencies that are already built can be copied.
-        manifest.write('\n[profile.dev.package.evervip]\ndebug = false\nopt-level = 1\n')
+        manifest.write('\n[profile.dev.package.evervip]\ndebug = false\n')
     (TREE / "tests" / "engines.rs").write_text("mod check;\n")
 
 
@@ -341,6 +353,10 @@ def weave(drawn):
                     # Two bodies of a function that returns `impl Trait` are of two types; other errors are its own.
                     if is_body and "impl " not in together[found[0]]["function"]["return_type"]:
                         unviable.setdefault(found[0], f"error: {message['message']}")
+        # A constant needs a function that is no longer constant.
+        called = {name.split("::")[-1] for name in re.findall(r"non-const \w+ `([\w:<>]+)`", output)}
+        refused.update(number for number, mutant in together.items()
+                       if mutant["function"]["function_name"].split("::")[-1] in called)
         if not refused:
             sys.exit(f"{output}\nthe mutants cannot be built together")
         for number in refused:
@@ -374,7 +390,7 @@ def stages_for(path, stages):
     if path.startswith("src/vrrp/"):
         names = [name for name in names if name != "engines"]
     if path.startswith("src/check/"):
-        names = [name for name in names if name != "chaos"]
+        names = [name for name in names if name not in ("slow", "chaos")]
         names.sort(key=lambda name: name != "engines")
     return [stages[name] for name in names]
 
@@ -386,10 +402,12 @@ def main():
     parser.add_argument("--path", action="append", default=[], help="only files whose path begins with this")
     parser.add_argument("--chaos", action="store_true", help="only the simulator's chaos")
     parser.add_argument("--core", action="store_true", help="only the core's tests: quick, and finds most holes")
+    parser.add_argument("--seeds", type=int, default=200, help="seeds that the chaos plays")
     parser.add_argument("--from", type=int, default=1, dest="first", help="begin with this one of those drawn")
     parser.add_argument("--only", default="", help="only these of those drawn, as in 3,17,40")
     parser.add_argument("--list", action="store_true", help="only print what is drawn")
     options = parser.parse_args()
+    ENVIRONMENT["EVERVIP_SEEDS"] = str(options.seeds)
     paths = options.path or (["src/vrrp/"] if options.chaos else [])
     everything = sorted(mutants(paths), key=lambda mutant: mutant["name"])
     count = min(options.count, len(everything))
@@ -404,15 +422,16 @@ def main():
         print("\n".join(f"{number:4} {mutant['name']}" for number, mutant in drawn))
         return 0
     stages = {
-        "core": Quick("core", CORE, "--skip", CHAOS),
+        "core": Quick("core", CORE, "--skip", CHAOS, *(word for name in SLOW for word in ("--skip", name))),
         "engines": Quick("engines", ENGINES),
-        "chaos": Quick("chaos", CORE, CHAOS),
-        "near": Whole("near", FULL, f"({NEAR}) - ({DONE})"),
-        "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR})"),
+        "slow": Quick("slow", CORE, *SLOW),
+        "chaos": Quick("chaos", CORE, CHAOS, "--nocapture"),
+        "near": Whole("near", FULL, f"({NEAR}) - ({DONE}) - ({TEXT})"),
+        "all": Whole("all", FULL, f"all() - ({DONE}) - ({NEAR}) - ({TEXT})"),
     }
     if not (options.core or options.chaos) and shutil.which("cargo-nextest") is None:
         sys.exit("cargo nextest is missing: cargo install cargo-nextest, or --core")
-    kept = {"chaos"} if options.chaos else {"core", "engines", "chaos"} if options.core else set(stages)
+    kept = {"chaos"} if options.chaos else {"core", "engines", "slow", "chaos"} if options.core else set(stages)
     stages = {name: stage for name, stage in stages.items() if name in kept}
     copy_of_the_last_commit()
     together, unviable, alone, originals = weave(drawn)

@@ -111,4 +111,13 @@ mod tests {
         assert_eq!(dynamic(RunEnd::Exit(255)), Verdict::Success(Share::Instead(253)));
         assert_eq!(dynamic(RunEnd::Exit(256)), Verdict::Failure(Failure::Exited(256)));
     }
+
+    #[test]
+    fn mails_tell_a_program_that_failed_from_one_that_did_not_end() {
+        let body = |verdict: Option<Verdict>| mail_body(verdict.as_ref());
+        assert_eq!(body(Some(Verdict::SUCCESS)), "=> MISC CHECK succeeded on service <=");
+        let failed = |failure| body(Some(Verdict::Failure(failure)));
+        assert_eq!(failed(Failure::Timeout), "=> MISC CHECK timed out on service <=");
+        assert_eq!(failed(Failure::Connection(111)), "=> MISC CHECK failed on service <=");
+    }
 }

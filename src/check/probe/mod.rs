@@ -215,8 +215,7 @@ impl Tries {
     }
 }
 
-/// A kind of check that this version supports, with its settings. Other kinds count as not configured; reading the
-/// configuration reports them.
+/// A kind of check with its settings.
 ///
 /// A new kind is a file beside `tcp.rs` with its protocol and texts, and a line in each method here.
 #[derive(Clone, Copy, Debug)]
@@ -234,17 +233,17 @@ pub(super) enum Kind<'c> {
 }
 
 impl<'c> Kind<'c> {
-    pub const fn of(kind: &'c CheckerKind) -> Option<Self> {
+    pub const fn of(kind: &'c CheckerKind) -> Self {
         match kind {
-            CheckerKind::Tcp(connection) => Some(Self::Tcp(connection)),
-            CheckerKind::Misc(check) => Some(Self::Misc(check)),
-            CheckerKind::Http(check) => Some(Self::Http(check)),
-            CheckerKind::Udp(check) => Some(Self::Udp(check)),
-            CheckerKind::Ping(connection) => Some(Self::Ping(connection)),
-            CheckerKind::Dns(check) => Some(Self::Dns(check)),
-            CheckerKind::Smtp(check) => Some(Self::Smtp(check)),
-            CheckerKind::File(check) => Some(Self::File(check)),
-            CheckerKind::Bfd(session) => Some(Self::Bfd(session)),
+            CheckerKind::Tcp(connection) => Self::Tcp(connection),
+            CheckerKind::Misc(check) => Self::Misc(check),
+            CheckerKind::Http(check) => Self::Http(check),
+            CheckerKind::Udp(check) => Self::Udp(check),
+            CheckerKind::Ping(connection) => Self::Ping(connection),
+            CheckerKind::Dns(check) => Self::Dns(check),
+            CheckerKind::Smtp(check) => Self::Smtp(check),
+            CheckerKind::File(check) => Self::File(check),
+            CheckerKind::Bfd(session) => Self::Bfd(session),
         }
     }
 

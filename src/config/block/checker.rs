@@ -1,6 +1,7 @@
 //! The checks inside `real_server`.
 
 use crate::config::context::Cx;
+use crate::config::judging::Judging;
 use crate::config::schema::{Next, block};
 use crate::config::slot::{First, Many, One, Over, Subs};
 use crate::config::value::address::Ip;
@@ -142,13 +143,13 @@ macro_rules! page {
                 /// Path to request.
                 path: Over<Text> = "path";
                 /// MD5 digest that the page must have.
-                digest: First<Digest> = "digest";
+                digest: Judging<First<Digest>> = "digest";
                 /// Status codes that count as success.
-                status_code: Many<StatusCodes> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
+                status_code: Judging<Many<StatusCodes>> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
                 virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
                 /// Regular expression that must match the page, in PCRE2's notation, without look-around and references back.
-                regex: Over<Regex> = "regex", lenient;
+                regex: Judging<Over<Regex>> = "regex", lenient;
                 /// Succeed if `regex` does not match.
                 regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
@@ -181,9 +182,9 @@ check! {
     /// The server is up if it answers a datagram, or at least does not refuse it.
     pub struct UdpCheck = "UDP_CHECK" (connects, retry 1, pause 1) {
         /// Data to send, as hexadecimal digits.
-        payload: One<Payload> = "payload", lenient, otherwise("a fixed text");
+        payload: Judging<One<Payload>> = "payload", lenient, otherwise("a fixed text");
         /// Require an answer. If hexadecimal digits are given, it must begin with them; X matches any digit.
-        require_reply: One<Reply> = "require_reply", otherwise("no answer is required");
+        require_reply: Judging<One<Reply>> = "require_reply", otherwise("no answer is required");
         /// Minimum length of the answer, if its content is checked.
         min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default(Exact(0));
         /// Maximum length of the answer, if its content is checked.
@@ -214,7 +215,7 @@ check! {
         /// Type of the query.
         record: One<RecordType> = "type", default(RecordType::Soa);
         /// Name to query.
-        name: First<Domain> = "name", otherwise("the root");
+        name: Judging<First<Domain>> = "name", otherwise("the root");
     }
 }
 

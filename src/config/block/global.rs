@@ -293,14 +293,14 @@ block! {
         /// Exceed the system's limit if necessary.
         vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
-        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, later, default(Int(65_536));
+        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, otherwise("1 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", later, default(Bool(false));
+        lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's kernel monitor.
-        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient, later,
-            default(Int(65_536));
+        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient,
+            otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
-        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", later, default(Bool(false));
+        lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of process events. It grows when some are lost.
         process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient,
             otherwise("as large as is usually enough, beyond the system's limit");

@@ -72,7 +72,7 @@ block! {
         /// Protocol of the service.
         protocol: One<ProtocolWord> = "protocol", default(ProtocolWord::Udp);
         /// Check only while this machine holds the address of the service.
-        ha_suspend: One<Flag> = "ha_suspend", later;
+        ha_suspend: One<Flag> = "ha_suspend";
         /// Send mail when the quorum is gained or lost.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.

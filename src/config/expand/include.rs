@@ -9,7 +9,9 @@ use crate::config::checks::Checks;
 use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::host::FileKind;
-use crate::config::source::{absolute, alternatives, directory_of, has_wildcard, listed, matches};
+use crate::config::source::{
+    ReadError, absolute, alternatives, directory_of, has_wildcard, matches,
+};
 use crate::config::span::{Span, Unit, u32_of};
 
 /// Opening a file again costs about as much as reading this many bytes.
@@ -31,11 +33,19 @@ impl Expander {
         let pattern = cx.options.file.clone();
         let directory = cx.files.current_directory();
         let limit = cx.options.limits.files;
-        let found: Vec<Vec<u8>> = alternatives(&pattern, limit)
-            .iter()
-            .flat_map(|p| matches(cx.files, &directory, p))
-            .collect();
+        let (mut found, mut unknown) = (Vec::new(), None);
+        for choice in alternatives(&pattern, limit) {
+            let more = matches(cx.files, &directory, &choice);
+            found.extend(more.names);
+            unknown = unknown.or(more.unknown);
+        }
         let shown = String::from_utf8_lossy(&pattern).into_owned();
+        if let Some((_, reason)) = unknown {
+            // Not even a part of it is used.
+            let message = format!("configuration file '{shown}' cannot be read ({reason})");
+            refuse_main(cx, message, true);
+            return;
+        }
         if found.is_empty() {
             refuse_main(cx, format!("configuration file '{shown}' does not exist"), false);
             return;
@@ -92,12 +102,20 @@ impl Expander {
         let mut failed = false;
         for choice in &choices {
             let found = matches(cx.files, &directory, choice);
-            if found.is_empty()
-                && let Some(reason) = refusal(cx, &directory, choice)
-            {
+            if let Some((path, reason)) = found.unknown {
                 let name = String::from_utf8_lossy(choice);
-                unusable(cx, format!("include '{name}' cannot be read ({reason})"), whole, checks);
-            } else if found.is_empty() {
+                let reason = if path == *choice {
+                    reason
+                } else {
+                    format!("{}: {reason}", String::from_utf8_lossy(&path))
+                };
+                unreadable(
+                    cx,
+                    format!("include '{name}' cannot be read ({reason})"),
+                    whole,
+                    checks,
+                );
+            } else if found.names.is_empty() {
                 let wild = has_wildcard(choice);
                 let counted = (checks.braces && choices.len() > 1)
                     || (checks.matched && !wild)
@@ -107,7 +125,7 @@ impl Expander {
                     missing(cx, choice, whole, counted, &directory);
                 }
             }
-            paths.extend(found);
+            paths.extend(found.names);
         }
         if failed {
             return;
@@ -145,18 +163,18 @@ impl Expander {
             Err(Refusal::Unusable(reason)) if !site.is_some() => {
                 refuse_main(cx, format!("configuration file '{name}' {reason}"), false);
             }
-            Err(Refusal::Unreadable(reason)) if !site.is_some() => {
-                let message = format!("configuration file '{name}' cannot be read ({reason})");
-                refuse_main(cx, message, true);
+            Err(Refusal::Read(error)) if !site.is_some() => {
+                refuse_main(cx, format!("configuration file '{name}' {error}"), true);
             }
-            Err(refusal @ (Refusal::Unusable(_) | Refusal::Unreadable(_))) => {
-                let reason = match refusal {
-                    Refusal::Unreadable(reason) => format!("cannot be read ({reason})"),
-                    Refusal::Unusable(reason) => reason,
-                    Refusal::Loop => String::new(),
-                };
-                let message = format!("included file '{name}' {reason}, skipped");
-                unusable(cx, message, site, checks);
+            Err(Refusal::Unusable(reason)) => {
+                unusable(cx, format!("included file '{name}' {reason}, skipped"), site, checks);
+            }
+            Err(Refusal::Read(error)) => {
+                let message = format!("included file '{name}' {error}, skipped");
+                match error {
+                    ReadError::Special => unusable(cx, message, site, checks),
+                    ReadError::Unreadable(_) => unreadable(cx, message, site, checks),
+                }
             }
         }
     }
@@ -188,22 +206,17 @@ impl Expander {
             return Err(Refusal::Loop);
         }
         match cx.files.status(&full) {
-            None => match cx.files.refusal(&full, false) {
-                Some(reason) => return Err(Refusal::Unreadable(reason)),
-                None => return unusable("does not exist"),
-            },
-            Some((FileKind::Directory, _)) => return unusable("is a directory"),
-            Some((FileKind::Regular, mode)) if mode & 0o111 != 0 => {
+            Err(reason) => return Err(Refusal::Read(ReadError::Unreadable(reason))),
+            Ok(None) => return unusable("does not exist"),
+            Ok(Some((FileKind::Directory, _))) => return unusable("is a directory"),
+            Ok(Some((FileKind::Regular, mode))) if mode & 0o111 != 0 => {
                 return unusable("is executable");
             }
-            Some((FileKind::Regular, _)) => {}
-            Some(_) => return unusable("is not a regular file"),
+            Ok(Some((FileKind::Regular, _))) => {}
+            Ok(Some(_)) => return unusable(&ReadError::Special.to_string()),
         }
         let name = self.shown_name(path);
-        let text = match cx.file_text(&full) {
-            Ok(text) => text,
-            Err(reason) => return Err(Refusal::Unreadable(reason)),
-        };
+        let text = cx.file_text(&full).map_err(Refusal::Read)?;
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
             self.account(cx, text.len() + OPENING, include);
@@ -259,14 +272,8 @@ fn refuse_main(cx: &mut Cx<'_>, reason: String, unreadable: bool) {
 enum Refusal {
     Loop,
     Unusable(String),
-    /// It is of the right kind, but cannot be read.
-    Unreadable(String),
-}
-
-/// The reason why the files that match an include are unknown: its directory cannot be read.
-fn refusal(cx: &Cx<'_>, directory: &[u8], pattern: &[u8]) -> Option<String> {
-    let (path, list) = listed(pattern).map_or((pattern, false), |directory| (directory, true));
-    cx.files.refusal(&absolute(directory, path), list)
+    /// It is of the right kind, but is not read.
+    Read(ReadError),
 }
 
 /// Reports an include that cannot be used.
@@ -278,6 +285,15 @@ fn unusable(cx: &mut Cx<'_>, message: String, at: Span, checks: Checks) {
         new.environment = true;
         new
     };
+    cx.report(new.at(at));
+}
+
+/// Reports an include that cannot be read now, so what it contains is lost: a reload must not apply the rest. keepalived
+/// does, and its configuration test does not count it.
+fn unreadable(cx: &mut Cx<'_>, message: String, at: Span, checks: Checks) {
+    let class = if checks.read { Class::Include } else { Class::Quiet };
+    let mut new = Diagnostic::error(&codes::INCLUDE_UNUSABLE, message).class(class);
+    new.environment = true;
     cx.report(new.at(at));
 }
 

@@ -9,16 +9,18 @@ use super::track::Kind;
 use crate::base::{Family, IfName};
 use crate::config::block::checker::{
     BfdCheck, DnsCheck, FileCheck, HttpGet, MiscCheck, PingCheck, SmtpCheck, SmtpHost, SslGet,
-    TcpCheck, TlsUrlBlock, UdpCheck, UrlBlock,
+    TcpCheck, UdpCheck,
 };
 use crate::config::block::service::RealServer;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::judging::Refused;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Int};
 use crate::config::value::text::Text;
-use crate::model::checker::{self, HttpCheck, Pattern, Source, Url};
+use crate::model::checker::{self, HttpCheck, Source};
 use crate::model::{Checker, CheckerKind, Connection};
+use page::{plain_url, tls_url};
 
 /// Settings that servers and checks inherit from their service.
 pub(super) struct Inherited {
@@ -87,6 +89,15 @@ macro_rules! target {
         }
     };
 }
+
+/// The first of these settings that is given but cannot be used.
+macro_rules! refused {
+    ($block:expr $(, $row:ident)*) => {
+        [$($block.$row.refused()),*].into_iter().flatten().next()
+    };
+}
+
+mod page;
 
 macro_rules! pace {
     ($block:expr) => {
@@ -190,6 +201,22 @@ impl Server<'_> {
         );
     }
 
+    /// The same check, which always fails if one of its settings cannot be used: what cannot be judged as the
+    /// configuration asks must not count as good.
+    fn judged(&self, checker: Checker, refused: Option<Refused>, cx: &mut Load<'_>) -> Checker {
+        let Some(Spanned { value: keyword, span }) = refused else {
+            return checker;
+        };
+        let message = format!(
+            "the check of {} fails because '{keyword}' cannot be used: the server stays out of service",
+            self.block.header.address
+        );
+        cx.report(Diagnostic::advice(&codes::UNJUDGED, message).at(span));
+        let unusable = Some(format!("'{keyword}' of the configuration cannot be used").into());
+        // It is never in service, not even until the first attempt.
+        Checker { unusable, alpha: true, retry: 0, ..checker }
+    }
+
     /// A check with its schedule: its own settings, else those of its server, else those of its service, else the
     /// defaults of its kind.
     fn paced(
@@ -225,6 +252,7 @@ impl Server<'_> {
                 .unwrap_or(delay_loop),
             alpha: pace.alpha.or(server.alpha.value().map(|b| b.0)).unwrap_or(service.alpha),
             log_all_failures: service.log_all || pace.log_all_failures,
+            unusable: None,
         }
     }
 
@@ -265,12 +293,14 @@ impl Server<'_> {
             min_reply,
             max_reply,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Udp(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        let refused = refused!(block, payload, require_reply);
+        Some(self.judged(checker, refused, cx))
     }
 
     fn smtp(&self, block: &SmtpCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -315,12 +345,10 @@ impl Server<'_> {
             kind: block.record().number(),
             name: block.name.value().map_or_else(Box::default, |n| n.0.clone()),
         };
-        Some(self.paced(
-            CheckerKind::Dns(Box::new(check)),
-            &pace!(block),
-            block.retry().u32(),
-            None,
-        ))
+        let checker =
+            self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), block.retry().u32(), None);
+        let refused = refused!(block, name);
+        Some(self.judged(checker, refused, cx))
     }
 
     /// The host name in requests, if the page does not set one.
@@ -331,9 +359,9 @@ impl Server<'_> {
 
     fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let mut urls = Vec::with_capacity(block.url.0.len());
+        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
         for url in &block.url.0 {
-            urls.extend(plain_url(url, cx));
+            urls.extend(plain_url(url, cx, &mut page));
         }
         if urls.is_empty() {
             let message = "HTTP_GET has no url, it is left out".to_owned();
@@ -351,19 +379,20 @@ impl Server<'_> {
             virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged(checker, page, cx))
     }
 
     fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
         let connection = self.connection(target!(block), cx)?;
-        let mut urls = Vec::with_capacity(block.url.0.len());
+        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
         for url in &block.url.0 {
-            urls.extend(tls_url(url, cx));
+            urls.extend(tls_url(url, cx, &mut page));
         }
         if urls.is_empty() {
             let message = "SSL_GET has no url, it is left out".to_owned();
@@ -381,12 +410,13 @@ impl Server<'_> {
             virtualhost: self.virtualhost(block.virtualhost.value()),
             urls,
         };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Http(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged(checker, page, cx))
     }
 
     fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
@@ -489,94 +519,3 @@ const NO_PACE: Pace = Pace {
     alpha: None,
     log_all_failures: false,
 };
-
-macro_rules! url {
-    ($name:ident, $Block:ty, $compliant:expr) => {
-        fn $name(block: &$Block, cx: &mut Load<'_>) -> Option<Url> {
-            let Some(path) = block.path.value() else {
-                let message = "the url has no path, it is left out";
-                cx.report(
-                    Diagnostic::error(&codes::INCOMPLETE, message)
-                        .at(block.end)
-                        .related(block.span, "it begins here"),
-                );
-                return None;
-            };
-            let status = block.status_code().into_iter().flat_map(|s| s.0).collect();
-            let options = block.regex_options.0.iter().flat_map(|o| o.value.0.iter().cloned());
-            let parts = PatternParts {
-                text: block.regex.value().map(|r| r.0.clone()),
-                options: options.collect(),
-                absent: block.regex_no_match.is_set(),
-                start: block.regex_min_offset().0,
-                min: block.regex_min_offset.0.as_ref().map(|o| Spanned::new(o.value.0, o.span)),
-                max: block.regex_max_offset.value().map(|o| o.0),
-                at: block.span,
-                pattern_at: block.regex.0.as_ref().map_or(block.span, |regex| regex.span),
-            };
-            let compliant: fn(&$Block) -> Option<bool> = $compliant;
-            Some(Url {
-                path: path.0.clone(),
-                digest: block.digest.value().map(|d| d.0),
-                status,
-                virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
-                pattern: pattern(parts, cx),
-                tls_compliant: compliant(block),
-            })
-        }
-    };
-}
-
-url!(plain_url, UrlBlock, |_| None);
-url!(tls_url, TlsUrlBlock, |block| block.tls_compliant.value().map(|b| b.0));
-
-/// The consequence of a requirement that cannot be checked.
-const UNCHECKED: &str = "the page fails this check, so its server stays out of service";
-
-/// The regular expression settings of a page's block.
-struct PatternParts {
-    text: Option<Box<[u8]>>,
-    options: Vec<Box<str>>,
-    absent: bool,
-    /// `regex_min_offset`, or its default.
-    start: u64,
-    /// The same, if it is given.
-    min: Option<Spanned<u64>>,
-    max: Option<u64>,
-    at: Span,
-    pattern_at: Span,
-}
-
-fn pattern(mut parts: PatternParts, cx: &mut Load<'_>) -> Option<Box<Pattern>> {
-    let Some(text) = parts.text else {
-        let given =
-            parts.absent || !parts.options.is_empty() || parts.min.is_some() || parts.max.is_some();
-        if given {
-            let message = "settings for a regular expression have no effect without 'regex'";
-            cx.report(Diagnostic::advice(&codes::NO_EFFECT_HERE, message).at(parts.at));
-        }
-        return None;
-    };
-    let mut min = parts.start;
-    if let (Some(low), Some(high)) = (&parts.min, parts.max)
-        && low.value >= high
-    {
-        let message = "regex_min_offset must be below regex_max_offset, both are ignored";
-        cx.report(Diagnostic::advice(&codes::CONFLICT, message).at(low.span));
-        (min, parts.max) = (0, None);
-    }
-    let pattern = Pattern {
-        text,
-        options: parts.options,
-        absent: parts.absent,
-        min_offset: min,
-        max_offset: parts.max,
-    };
-    if let Err(why) = pattern.compile() {
-        let message = format!("the regular expression cannot be used: {why}");
-        let new = Diagnostic::error(&codes::VALUE, message).at(parts.pattern_at);
-        cx.report(new.note(UNCHECKED));
-    }
-    // A page that cannot be searched fails: it must not count as good without the check.
-    Some(Box::new(pattern))
-}

@@ -170,8 +170,12 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     let sorry_server = sorry_server(&block, &inherited, method, cx)
         .map(|sorry| like_its_server(sorry, &servers, &block, &inherited.name, cx));
     let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
+    let by_mark = matches!(key, ServiceKey::Mark { .. });
+    if by_mark && block.ha_suspend.is_set() {
+        unsuspendable(&inherited.name, block.ha_suspend.span(), cx);
+    }
     let extras = ServiceExtras {
-        ha_suspend: block.ha_suspend.is_set(),
+        ha_suspend: block.ha_suspend.is_set() && !by_mark,
         snmp_name: block.snmp_name.value().map(|n| n.0.clone()),
         group: None,
     };
@@ -193,6 +197,14 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         servers,
         extras: (extras != ServiceExtras::default()).then(|| Box::new(extras)),
     })
+}
+
+/// Reports `ha_suspend` of a virtual server that a firewall mark selects.
+pub(super) fn unsuspendable(name: &str, at: Span, cx: &mut Load<'_>) {
+    let message = format!(
+        "virtual server {name}: ha_suspend needs addresses, and a firewall mark has none; ignored"
+    );
+    cx.report(Diagnostic::error(&codes::CONFLICT, message).at(at));
 }
 
 /// Reports servers with the same kernel key, because only NAT can change a port.

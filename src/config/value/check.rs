@@ -179,8 +179,8 @@ impl Value for Digest {
         let digest = hex(word.bytes).and_then(|d| <[u8; 16]>::try_from(d).ok());
         if digest.is_none() {
             let message = match word.bytes.len() {
-                32 => format!("digest '{}' is not hexadecimal, ignored", word.text()),
-                n => format!("digest '{}' has {n} characters, not 32, ignored", word.text()),
+                32 => format!("digest '{}' is not hexadecimal", word.text()),
+                n => format!("digest '{}' has {n} characters, not 32", word.text()),
             };
             cx.report(Diagnostic::error(&codes::HEX, message).at(word.span()));
         }
@@ -236,7 +236,7 @@ impl Value for Regex {
             }
             Ok([_, _, extra, ..]) => {
                 let at = args.statement.raw_span(extra.start, extra.end);
-                let message = "a regular expression must be one word, the line is ignored";
+                let message = "a regular expression must be one word";
                 let new = Diagnostic::error(&codes::VALUE, message).at(at);
                 cx.report(new.help("enclose it in double quotes"));
                 None
@@ -351,8 +351,8 @@ fn digits(args: &mut Args<'_>) -> Vec<u8> {
     digits
 }
 
-fn not_hex(args: &Args<'_>, effect: &str, cx: &mut Cx<'_>) {
-    let message = format!("'{}' needs pairs of hexadecimal digits, {effect}", args.keyword.name);
+fn not_hex(args: &Args<'_>, cx: &mut Cx<'_>) {
+    let message = format!("'{}' needs pairs of hexadecimal digits", args.keyword.name);
     cx.report(Diagnostic::error(&codes::HEX, message).at(args.span()));
 }
 
@@ -368,7 +368,7 @@ impl Value for Payload {
         }
         let octets = hex(&digits(args));
         if octets.is_none() {
-            not_hex(args, "the default is sent", cx);
+            not_hex(args, cx);
         }
         octets.map(|o| Self(o.into()))
     }
@@ -395,8 +395,8 @@ impl Value for Reply {
                 Some(Self(ReplyPattern { octets: octets.into(), mask: mask.into() }))
             }
             _ => {
-                not_hex(args, "a reply is still required", cx);
-                Some(Self(ReplyPattern::default()))
+                not_hex(args, cx);
+                None
             }
         }
     }
@@ -430,7 +430,7 @@ impl Value for Domain {
         let name = text.strip_suffix('.').unwrap_or(&text);
         let wrong = name.split('.').any(|l| l.is_empty() || l.len() > 63) || name.len() > 253;
         if wrong && !name.is_empty() {
-            let message = format!("'{text}' is not a domain name, ignored");
+            let message = format!("'{text}' is not a domain name");
             cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             return None;
         }

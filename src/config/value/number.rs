@@ -268,6 +268,19 @@ pub(crate) fn integer(
     Some(value)
 }
 
+/// A number with a unit as seconds, for a hint. An unknown unit is taken for seconds.
+fn in_seconds(number: &[u8], unit: &[u8]) -> Option<String> {
+    let micros = decimal(number, 6)?.value;
+    let (times, parts) = match unit {
+        b"ms" | b"msec" => (1, 1_000),
+        b"us" | b"usec" => (1, 1_000_000),
+        b"m" | b"min" => (60, 1),
+        b"h" => (3_600, 1),
+        _ => (1, 1),
+    };
+    Some(show_micros(micros.saturating_mul(times) / parts))
+}
+
 /// Reads decimal seconds into microseconds. `kept` decimals count.
 pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'_>) -> Option<u64> {
     let expected =
@@ -278,11 +291,10 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
         let message = format!("{what} '{}'", word.text());
         let mut new = Diagnostic::error(&codes::SECONDS, message).at(word.span()).label(expected());
         let head = word.bytes.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
-        if let Some(number) =
-            word.slice(0, head).str().filter(|n| n.bytes().any(|b| b.is_ascii_digit()))
-        {
+        let (number, unit) = word.bytes.split_at(head.min(word.bytes.len()));
+        if let Some(seconds) = in_seconds(number, unit) {
             new = new.help(format!(
-                "write seconds without a unit, '{number}'; keepalived reads the digits before the text as microseconds"
+                "write seconds without a unit, '{seconds}'; keepalived reads the digits before the text as microseconds"
             ));
         }
         cx.report(new);
@@ -379,6 +391,17 @@ pub(crate) fn decimal(bytes: &[u8], kept: u32) -> Option<Decimal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_with_a_unit_is_hinted_at_in_seconds() {
+        let hint = |number: &str, unit: &str| in_seconds(number.as_bytes(), unit.as_bytes());
+        assert_eq!(hint("100", "ms").as_deref(), Some("0.1"));
+        assert_eq!(hint("1500", "us").as_deref(), Some("0.0015"));
+        assert_eq!(hint("1.5", "s").as_deref(), Some("1.5"));
+        assert_eq!(hint("2", "min").as_deref(), Some("120"));
+        assert_eq!(hint("7", "x").as_deref(), Some("7"));
+        assert_eq!(hint("", "ms"), None);
+    }
 
     #[test]
     fn decimals() {

@@ -453,7 +453,10 @@ fn key_octets(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     let path_shown = decode(path);
     let refuse = |reason: &str, cx: &mut Cx<'_>| {
         let message = format!("key file '{path_shown}' {reason}, the key is left out");
-        cx.report(Diagnostic::environment(&codes::NO_FILE, message).at(word.span()));
+        // Routers with different keys do not hear each other, so a reload must not apply the rest.
+        let mut new = Diagnostic::error(&codes::NO_FILE, message).at(word.span());
+        new.environment = true;
+        cx.report(new);
         None
     };
     let Some(text) = cx.host.read_start(path, LARGEST + 1) else {

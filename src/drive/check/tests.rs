@@ -38,6 +38,7 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
             warmup: Duration::ZERO,
             alpha: false,
             log_all_failures: false,
+            unusable: None,
         }],
         extras: None,
     };
@@ -82,7 +83,7 @@ fn play(table: &mut Table, queue: &Receiver<Job>, answers: &UnboundedSender<Answ
                 answers.send(Answer::List(Ok(Listing::of(table)))).unwrap();
                 continue;
             }
-            Job::Timeouts(_) => continue,
+            Job::Timeouts(_) | Job::Buffer(..) => continue,
             Job::Apply(batch) => batch,
         };
         for (token, ops) in batch {
@@ -185,5 +186,22 @@ fn the_real_thread_answers() {
         let answer = tokio::time::timeout(Duration::from_secs(20), driver.turn()).await;
         answer.expect("an answer").unwrap();
         assert_ne!(driver.view().kernel, Kernel::Unknown);
+    });
+}
+
+/// A start of thousands of services is answered as fast as it is processed: heartbeats come between.
+#[test]
+fn other_work_gets_a_turn_between_the_answers_of_the_kernel() {
+    testing::run(async {
+        let (mut driver, _queue, answers) = driver();
+        let outcomes = || {
+            let list = (Token(1_000), vec![Outcome::Done; 100]);
+            Answer::Applied(vec![list])
+        };
+        for _ in 0..50 {
+            answers.send(outcomes()).unwrap();
+        }
+        driver.turn().await.unwrap();
+        assert!((45..50).contains(&driver.answers.len()), "{} are left", driver.answers.len());
     });
 }

@@ -72,6 +72,7 @@ impl Summaries {
         } else {
             self.0.instances.extend(part.summary.instances);
             self.0.groups.extend(part.summary.groups);
+            self.0.trackers.extend(part.summary.trackers);
         }
         part.last.then(|| core::mem::take(&mut self.0))
     }

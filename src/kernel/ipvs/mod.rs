@@ -78,6 +78,8 @@ impl Error {
 /// A connection to the kernel's IPVS. It is opened at its first use and again after a failure.
 pub struct Ipvs {
     connection: Option<Connection>,
+    /// The requested receive buffer, in octets, and whether it may exceed the limit of the system.
+    wanted: (Option<u32>, bool),
     /// Loading the module was requested: once is enough for a process, since the kernel also loads it on demand.
     asked: bool,
 }
@@ -96,7 +98,16 @@ impl Ipvs {
     /// A connection that is not yet opened.
     #[must_use]
     pub const fn new() -> Self {
-        Self { connection: None, asked: false }
+        Self { connection: None, wanted: (None, false), asked: false }
+    }
+
+    /// Sets the receive buffer to `octets`, but at least to its usual size of 1 MiB; it exceeds the limit of the system
+    /// (`net.core.rmem_max`) only with `force`, which needs NET_ADMIN.
+    pub fn resize(&mut self, octets: Option<u32>, force: bool) {
+        self.wanted = (octets, force);
+        if let Some(connection) = &self.connection {
+            connection.resize(self.wanted);
+        }
     }
 
     /// Number of datagrams sent over this connection.
@@ -157,6 +168,7 @@ impl Ipvs {
                 }
                 other => other,
             }?;
+            connection.resize(self.wanted);
             self.connection = Some(connection);
         }
         self.connection.as_mut().ok_or(Error::Silent)
@@ -179,6 +191,11 @@ impl Connection {
         let mut connection = Self { socket, family: 0, sequence: 0, out, buffer, sent: 0 };
         connection.family = connection.resolve()?;
         Ok(connection)
+    }
+
+    fn resize(&self, (octets, force): (Option<u32>, bool)) {
+        let socket = crate::sys::socket::of_netlink(&self.socket);
+        super::netlink::resize(&socket, RECEIVE_BUFFER, octets, force);
     }
 
     /// The number that the kernel gave to the family when the module was loaded.

@@ -22,7 +22,7 @@ fn refusals_that_are_no_refusals() {
 /// The namespace tests cover a kernel with IPVS; this covers one without.
 #[test]
 fn without_ipvs_there_is_an_error_number_for_everything() {
-    let mut ipvs = Ipvs { connection: None, asked: true };
+    let mut ipvs = Ipvs { asked: true, ..Ipvs::new() };
     let service = ServiceKey::Mark { mark: 0x7fff_fff1, family: Family::V4 };
     let read = ipvs.read(&[service]);
     let applied = ipvs.apply(&[Op::DeleteService { service }, Op::DeleteService { service }]);

@@ -199,6 +199,7 @@ async fn one(
             tracing::warn!("{name} for {of} ({state}) was ended by signal {number}");
         }
         RunEnd::TimedOut => {
+            let limit = limit.unwrap_or_default();
             tracing::warn!("{name} for {of} ({state}) exceeded {limit:?} and was ended");
         }
         RunEnd::NotStarted(number) => {

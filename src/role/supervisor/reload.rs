@@ -24,7 +24,7 @@ use crate::sys::{clock, process};
 const SUMMARY: usize = 64 << 10;
 /// what each instance adds,
 const SUMMARY_OF_ONE: usize = 192;
-/// and each sender whose sequence it remembers.
+/// and each sender whose sequence it remembers; and [`LoadReport::tracked`].
 const SUMMARY_OF_SENDER: usize = 48;
 /// The longest summary of a process for checks.
 const CHECKS: usize = 4 << 20;
@@ -228,6 +228,7 @@ impl Supervisor {
             let of = |count: u32, size: usize| size.saturating_mul(count as usize);
             of(report.instances, SUMMARY_OF_ONE)
                 .saturating_add(of(report.senders, SUMMARY_OF_SENDER))
+                .saturating_add(report.tracked as usize)
         };
         let summary = size(new).max(self.current.as_ref().map_or(0, |c| size(&c.report)));
         for child in &mut self.children {
@@ -526,7 +527,7 @@ fn worse(current: &LoadReport, new: &LoadReport, allow_empty: bool) -> Option<St
     }
     let serves = |report: &LoadReport| report.needs.vrrp || report.needs.checker;
     let lost = if serves(current) && !serves(new) {
-        "it requires no process"
+        "it has neither virtual routers nor virtual servers"
     } else if current.instances > 0 && new.instances == 0 {
         "it has no virtual router any more"
     } else {

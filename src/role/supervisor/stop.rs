@@ -18,8 +18,17 @@ use crate::sys::sched;
 const UNDOING: [RoleName; 2] = [RoleName::Vrrp, RoleName::Checker];
 /// How long roles may take to stop, unless configured (`child_wait_time`).
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How much longer they may take, unless that is configured, while they work and only get too little of the processor;
+/// how often that is looked at.
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_secs(2);
+/// What the service manager is asked for then: enough for everything that comes after it.
+const SPARE: Duration = Duration::from_secs(30);
 /// How long they may take if they had to be restarted for that.
 const SECOND_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a role whose process ends before it has undone its changes is restarted at once for that. More attempts
+/// follow at the end of the time limit.
+const AT_ONCE: u32 = 3;
 /// How long they may take after that: on a slow machine a process needs seconds to start.
 const LAST_PATIENCE: Duration = Duration::from_secs(20);
 /// Descriptors that a role may need to undo its work: far more than its sockets and pipes.
@@ -37,15 +46,17 @@ impl Supervisor {
         self.reload = super::Reload::Idle;
         let wait = self.current.as_ref().and_then(|c| c.report.global.child_wait);
         let until = Instant::now() + wait.unwrap_or(PATIENCE);
+        let last = if wait.is_some() { until } else { until + MORE_PATIENCE };
         for role in UNDOING {
             self.stop_role(role);
         }
-        self.wait_for(&UNDOING, until).await;
+        self.wait_for(&UNDOING, until, last).await;
         // A role that had to be killed, or died, gets another chance to undo its changes.
         for role in UNDOING {
             self.stop_role(role);
         }
-        self.wait_for(&UNDOING, Instant::now() + SECOND_PATIENCE).await;
+        let until = Instant::now() + SECOND_PATIENCE;
+        self.wait_for(&UNDOING, until, until + MORE_PATIENCE).await;
         if let Some(runner) = self.child(RoleName::Runner) {
             runner.forget_restart();
             runner.tell(&ToRole::Stop { keep: false }, Vec::new());
@@ -55,7 +66,8 @@ impl Supervisor {
             api.tell(&ToRole::Stop { keep: false }, Vec::new());
         }
         let last = [RoleName::Runner, RoleName::Api];
-        self.wait_for(&last, Instant::now() + RUNNER_PATIENCE).await;
+        let until = Instant::now() + RUNNER_PATIENCE;
+        self.wait_for(&last, until, until).await;
         self.undo().await;
         if let Some(reader) = self.reader.take() {
             reader.dismiss().await;
@@ -81,7 +93,8 @@ impl Supervisor {
         for role in UNDOING {
             self.stop_role(role);
         }
-        self.wait_for(&UNDOING, Instant::now() + LAST_PATIENCE).await;
+        let until = Instant::now() + LAST_PATIENCE;
+        self.wait_for(&UNDOING, until, until).await;
         let left: Vec<_> = UNDOING.into_iter().filter(|role| self.is_left_behind(*role)).collect();
         let Some((first, others)) = left.split_first() else { return };
         for role in others {
@@ -155,10 +168,14 @@ impl Supervisor {
         }
     }
 
-    /// Waits until none of these roles runs; those that still run after that are killed.
-    async fn wait_for(&mut self, roles: &[RoleName], until: Instant) {
-        let mut killed = false;
+    /// Waits until none of these roles runs. Those that still run after `until` are killed; one that works, after `last`
+    /// at the latest. One whose process ended before it had undone its changes is restarted at once: it does not wait
+    /// for the others, since other routers take over its addresses meanwhile.
+    async fn wait_for(&mut self, roles: &[RoleName], until: Instant, last: Instant) {
+        let mut killed: Vec<RoleName> = Vec::new();
+        let mut waits = true;
         let mut until = until;
+        let mut restarts = 0;
         while self.children.iter().any(|c| roles.contains(&c.role) && c.is_running()) {
             // An endless series of events must not postpone the time limit.
             let turn = if Instant::now() < until {
@@ -167,27 +184,44 @@ impl Supervisor {
                 None
             };
             match turn {
-                Some(Turn::Child(role, Happened::Ended(Ended::Failed(exit)))) => {
-                    tracing::error!("{role} process {exit}");
+                Some(Turn::Child(role, Happened::Ended(ended))) => {
+                    if let Ended::Failed(exit) = ended {
+                        tracing::error!("{role} process {exit}");
+                    }
                     if let Some(child) = self.child(role) {
                         child.forget_restart();
                     }
+                    if killed.is_empty() && restarts < AT_ONCE && UNDOING.contains(&role) {
+                        restarts += 1;
+                        self.stop_role(role);
+                    }
                 }
+                Some(Turn::Watch) => self.watch(),
                 Some(Turn::Look) => self.due = None,
                 Some(Turn::ReaderEnded) => self.reader = None,
                 Some(Turn::Manager) => self.manager.look(),
                 // Other events do not matter any more.
                 Some(_) => {}
-                None if killed => return,
+                None if !waits => return,
                 None => {
+                    let now = Instant::now();
+                    waits = false;
                     for child in &mut self.children {
-                        if roles.contains(&child.role) && child.is_running() {
+                        if !roles.contains(&child.role) || !child.is_running() {
+                            continue;
+                        }
+                        if now < last && child.works_on() {
+                            waits = true;
+                        } else if !killed.contains(&child.role) {
                             tracing::error!("{} process does not exit, killing it", child.role);
                             child.kill();
+                            killed.push(child.role);
                         }
                     }
-                    killed = true;
-                    until = Instant::now() + Duration::from_secs(1);
+                    if waits {
+                        self.manager.stopping_for(SPARE);
+                    }
+                    until = now + if waits { LOOK } else { Duration::from_secs(1) };
                 }
             }
         }

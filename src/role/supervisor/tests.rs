@@ -42,6 +42,14 @@ impl Lab {
         Self { supervisor, _folder: folder }
     }
 
+    /// The same, with a process of this role, while a configuration is in force.
+    fn serving(role: RoleName, words: &[&str]) -> (Self, Far) {
+        let mut lab = Self::new();
+        let far = lab.run(role, words);
+        lab.is_in_force(1);
+        (lab, far)
+    }
+
     /// Runs this program as the process of a role.
     fn run(&mut self, role: RoleName, words: &[&str]) -> Far {
         let words: Vec<Box<[u8]>> = words.iter().map(|word| word.as_bytes().into()).collect();
@@ -124,6 +132,7 @@ fn configuration(generation: u32) -> InForce {
         services_asked: 0,
         instances: 1,
         senders: 0,
+        tracked: 0,
         advert_interval: None,
         exit_status: 0,
         first: None,
@@ -157,9 +166,7 @@ async fn told(far: &mut Far) -> Vec<ToRole> {
 #[test]
 fn a_reload_waits_for_a_role_that_works() {
     testing::run(async {
-        let mut lab = Lab::new();
-        let _far = lab.run(RoleName::Vrrp, BUSY);
-        lab.is_in_force(1);
+        let (mut lab, _far) = Lab::serving(RoleName::Vrrp, BUSY);
         lab.worked(RoleName::Vrrp).await;
         lab.prepares(&[RoleName::Vrrp]);
         for round in 1..=3 {
@@ -177,11 +184,9 @@ fn a_reload_waits_for_a_role_that_works() {
 #[test]
 fn a_reload_is_refused_because_of_a_role_that_does_nothing() {
     testing::run(async {
-        let mut lab = Lab::new();
         // What it did before the reload is no progress.
-        let mut far = lab.run(RoleName::Vrrp, BUSY);
+        let (mut lab, mut far) = Lab::serving(RoleName::Vrrp, BUSY);
         let mut other = lab.run(RoleName::Checker, IDLE);
-        lab.is_in_force(1);
         lab.worked(RoleName::Vrrp).await;
         lab.supervisor.child(RoleName::Vrrp).unwrap().signal(Signal::SIGSTOP);
         let stopped = async {
@@ -234,9 +239,7 @@ fn a_start_goes_on_without_a_role_that_does_nothing() {
 #[test]
 fn a_role_that_is_late_to_apply_does_not_hold_up_the_next_reload() {
     testing::run(async {
-        let mut lab = Lab::new();
-        let _far = lab.run(RoleName::Vrrp, IDLE);
-        lab.is_in_force(1);
+        let (mut lab, _far) = Lab::serving(RoleName::Vrrp, IDLE);
         lab.supervisor.child(RoleName::Checker).unwrap().wanted = false;
         lab.prepares(&[RoleName::Vrrp]);
         lab.supervisor.ready(RoleName::Vrrp, 2);
@@ -256,13 +259,54 @@ fn a_role_that_is_late_to_apply_does_not_hold_up_the_next_reload() {
 #[test]
 fn the_end_of_a_role_that_was_to_answer_refuses_the_reload() {
     testing::run(async {
-        let mut lab = Lab::new();
-        let _far = lab.run(RoleName::Vrrp, IDLE);
-        lab.is_in_force(1);
+        let (mut lab, _far) = Lab::serving(RoleName::Vrrp, IDLE);
         lab.prepares(&[RoleName::Vrrp]);
         let ended = lab.end(RoleName::Vrrp).await;
         assert!(lab.supervisor.ended(RoleName::Vrrp, ended).is_none());
         assert_eq!(lab.waits(), None);
         assert_eq!(lab.refused(), Some("the vrrp process ended"));
+    });
+}
+
+#[test]
+fn a_stop_is_less_patient_with_vrrp_but_not_while_it_works() {
+    testing::run(async {
+        let (mut lab, _far) = Lab::serving(RoleName::Vrrp, BUSY);
+        let _other = lab.run(RoleName::Checker, IDLE);
+        lab.supervisor.setup.undo = true;
+        assert_eq!(lab.supervisor.silent_at(), lab.supervisor.children[1].silent_at());
+        for role in [RoleName::Vrrp, RoleName::Checker] {
+            let child = lab.supervisor.child(role).unwrap();
+            child.tell(&ToRole::Stop { keep: false }, Vec::new());
+        }
+        let limit = lab.supervisor.silent_at().unwrap();
+        assert!(limit <= Time::now() + table::STOP_PATIENCE, "{:?}", limit - Time::now());
+        // It works, so it gets more time; an early check changes nothing.
+        lab.supervisor.watch();
+        assert_eq!(lab.supervisor.silent_at(), Some(limit));
+        lab.worked(RoleName::Vrrp).await;
+        tokio::time::sleep_until(limit).await;
+        lab.supervisor.watch();
+        assert!(lab.supervisor.silent_at().unwrap() > limit);
+        // Now it does nothing: it is killed, and the checker, which has the whole time of the stop, is not.
+        lab.supervisor.child(RoleName::Vrrp).unwrap().signal(Signal::SIGSTOP);
+        let (until, mut checks) = (Time::now() + PATIENCE, 0);
+        while lab.supervisor.child(RoleName::Vrrp).unwrap().is_running() {
+            match tokio::time::timeout_at(until, lab.supervisor.turn()).await.unwrap() {
+                Turn::Watch => {
+                    checks += 1;
+                    lab.supervisor.watch();
+                }
+                Turn::Child(RoleName::Vrrp, Happened::Ended(ended)) => {
+                    assert_eq!(ended, Ended::AsTold);
+                }
+                _ => {}
+            }
+        }
+        // The first one may still see work.
+        assert!(checks <= 3, "{checks}");
+        assert!(lab.supervisor.child(RoleName::Vrrp).unwrap().is_astray());
+        assert!(lab.supervisor.child(RoleName::Checker).unwrap().is_running());
+        lab.end(RoleName::Checker).await;
     });
 }

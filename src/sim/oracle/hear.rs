@@ -60,7 +60,7 @@ pub(super) enum Flaw {
 }
 
 /// The part of a packet after the IP header, if it is VRRP, and its authentication header.
-fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
+pub(super) fn payload(source: Family, octets: &[u8]) -> Option<(u8, Option<Ah>, &[u8])> {
     match source {
         Family::V6 => Some((0, None, octets)),
         Family::V4 => {
@@ -394,6 +394,7 @@ impl World {
         if state == State::Master && flaw.is_none() && worse {
             self.went_past_ah(id, wire);
         }
+        let splits = state == State::Backup && self.has_masters_beside(id, instance);
         let Some(router) = self.oracle.routers.get_mut(&(id, wire.clone())) else { return };
         if busy {
             // The daemon's knowledge of its links is outdated.
@@ -451,6 +452,10 @@ impl World {
                     router.streak = None;
                     router.wait(now + patience(instance, ours, learned), true);
                     self.oracle.step.better = true;
+                    // A member that joined a group of masters has a master of its own: the whole group follows.
+                    if splits {
+                        self.oracle.step.yields.insert(wire.clone());
+                    }
                     if has_leftovers && let Some(node) = self.nodes.get_mut(id.0) {
                         let ours: BTreeSet<_> = instance
                             .addresses
@@ -488,6 +493,14 @@ impl World {
             }
             State::Init | State::Fault => {}
         }
+    }
+
+    /// Whether other members of the group of an instance are masters.
+    fn has_masters_beside(&self, id: NodeId, instance: &Instance) -> bool {
+        let Some(node) = self.node(id) else { return false };
+        let group = self.group_of(id, &instance.name);
+        let mut fellows = node.config.instances.iter().filter(|i| group.contains(&i.name));
+        group.len() > 1 && fellows.any(|fellow| self.is_sending(id, fellow))
     }
 
     /// An advert that is valid except for the number of addresses: a backup does not consider its sender dead, and a

@@ -277,6 +277,26 @@ impl World {
         }
     }
 
+    /// A daemon sends an advert on a link that cannot send: from the moment in which it is told, only farewells.
+    pub(in crate::sim) fn judge_unsent(
+        &mut self,
+        id: NodeId,
+        link: IfIndex,
+        source: IpAddr,
+        octets: &[u8],
+    ) {
+        let Some((.., payload)) = super::hear::payload(Family::of(&source), octets) else { return };
+        let Some(node) = self.node(id) else { return };
+        let dead = node.kernel.link_at(link).is_none_or(|link| !link.up);
+        let config = &node.config;
+        let excused = node.events > 0
+            || !config.interface_delays.is_empty()
+            || config.instances.iter().any(|i| i.dont_track_primary);
+        if dead && !excused && payload.get(2) != Some(&0) {
+            self.violated_by(id, "sends adverts on a link that is down");
+        }
+    }
+
     /// An advert that is not a farewell: the first one of a master, or a later one.
     fn judge_period(&mut self, id: NodeId, link: IfIndex, wire: &Wire, instance: &Instance) {
         let (now, interval) = (self.now(), instance.advert_int);

@@ -146,7 +146,9 @@ impl Host {
                     let mut changes = self.kernel.take_events();
                     changes.extend(self.link_events());
                     let mut again = self.tell(&changes);
-                    again.extend(self.table.link_changed(&name));
+                    let entries = self.table.link_changed(&name);
+                    entries.iter().for_each(|id| self.table.doubt(*id));
+                    again.extend(entries);
                     self.settle(again, up);
                 }
             }

@@ -41,9 +41,66 @@ fn a_secondary_address_that_the_kernel_drops_with_its_primary_is_put_back() {
     assert_eq!(host.ops(), ["-10.9.0.1/24"]);
     host.look();
     // One of these two was requested.
+    host.obedient = false;
     host.event(removed("10.9.0.1/24", true));
     host.event(removed("10.9.0.2/24", true));
     assert_eq!(host.ops(), ["+10.9.0.2/24"]);
+    let shown = &host.engine.view(host.now).instances[0];
+    assert_eq!((shown.objects_wanted, shown.objects_present), (2, 1));
+    assert_eq!(shown.counters.objects_restored, 0);
+}
+
+#[test]
+fn a_removal_by_another_program_counts_as_one_though_ours_is_not_reported_yet() {
+    let mut host = Host::master();
+    host.hear(PEER, 250);
+    host.pass(8 * SECOND);
+    assert_eq!(
+        (host.state(), host.ops()),
+        (State::Master, vec!["-10.0.2.100/24".into(), "+10.0.2.100/24".into()])
+    );
+    host.look();
+    host.event(removed("10.0.2.100/24", false));
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+    assert_eq!(host.counters().objects_restored, 1);
+}
+
+#[test]
+fn an_address_whose_removal_is_reported_late_is_announced_only_if_it_was_gone() {
+    for (outcome, announced) in
+        [(Outcome::Already, 0), (Outcome::Done, 5), (Outcome::Refused(16), 0)]
+    {
+        let mut host = Host::master();
+        host.hear(PEER, 250);
+        assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+        host.pass(8 * SECOND);
+        assert_eq!(host.state(), State::Master);
+        host.look();
+        // The report of the removal above, or of another one: only the kernel knows.
+        host.obedient = false;
+        host.event(removed("10.0.2.100/24", true));
+        assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+        let (token, _) = host.apply();
+        host.event(Event::Applied { token, item: 0, outcome });
+        assert_eq!(host.frames().iter().map(|(_, count)| count).sum::<u32>(), announced);
+    }
+}
+
+/// `ip address change`: there is no fight about lifetimes and flags.
+#[test]
+fn what_another_program_changes_about_an_address_is_left_alone() {
+    let mut host = Host::master();
+    let attributes = AddressAttributes {
+        preferred: Lifetime::For(10 * SECOND),
+        valid: Lifetime::For(20 * SECOND),
+        ..Default::default()
+    };
+    let mut change = Change::address(ETH, prefix("10.0.2.100/24"), true, false);
+    change.sight.attributes = Some(Box::new(Attributes::Address(attributes)));
+    host.event(Event::Object(change));
+    host.pass(5 * SECOND);
+    assert_eq!((host.ops(), host.state()), (vec![], State::Master));
+    assert_eq!(host.counters().objects_restored, 0);
 }
 
 #[test]
@@ -63,6 +120,41 @@ fn a_virtual_address_that_somebody_adds_to_a_backup_goes() {
     let event = Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), true, false));
     host.event(event);
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+}
+
+/// How long a router without any address leaves them to others each time, in seconds, with this error of the kernel.
+fn hold_downs(errno: i32, times: usize) -> Vec<u64> {
+    let mut host = Host::new(failover(200));
+    host.obedient = false;
+    let mut all = Vec::new();
+    while all.len() < times {
+        while host.state() != State::Master {
+            host.pass(100 * MS);
+        }
+        while host.state() == State::Master {
+            if host.ops().is_empty() {
+                host.pass(10 * MS);
+                continue;
+            }
+            let (token, _) = host.apply();
+            host.look();
+            host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(errno) });
+        }
+        host.look();
+        let begin = host.now;
+        while host.state() == State::Fault {
+            host.pass(100 * MS);
+        }
+        all.push(host.now.since(begin).as_secs());
+    }
+    all
+}
+
+#[test]
+fn a_router_that_cannot_have_its_addresses_leaves_them_to_others_ever_longer() {
+    assert_eq!(hold_downs(105, 9), [30, 60, 120, 240, 480, 960, 1920, 3600, 3600]);
+    // Without the privilege there is no hope.
+    assert_eq!(hold_downs(1, 2), [3600, 3600]);
 }
 
 #[test]

@@ -410,3 +410,41 @@ fn due_adverts_leave_while_silence_is_still_to_be_judged() {
     host.event(Event::Timer);
     assert_eq!(host.engine.state("OTHER"), Some(State::Master));
 }
+
+#[test]
+fn the_deadlines_are_those_of_the_next_advert_and_of_the_judgement_of_silence() {
+    // Three intervals and the skew after the advert of the master; the driver reads all packets before that.
+    let mut host = Host::backup();
+    let due = Some(host.now + 3_609_375 * Duration::from_micros(1));
+    let engine = &mut host.engine;
+    assert_eq!((engine.silence_deadline(), engine.advert_deadline()), (due, None));
+    assert_eq!((engine.other_deadline(), engine.deadline()), (due, due));
+    let mut host = Host::master();
+    host.event(Event::Adverts);
+    let engine = &mut host.engine;
+    let next = engine.advert_deadline();
+    assert!(next.is_some_and(|at| at > host.now && at <= host.now + SECOND));
+    assert_eq!((engine.silence_deadline(), engine.deadline()), (None, next));
+}
+
+#[test]
+fn addresses_in_another_order_are_the_same_addresses() {
+    for (skip, heard, different) in [
+        (false, [102, 100, 101], 0),
+        (false, [100, 101, 103], 2),
+        // Only those of a router that is not the master yet are compared.
+        (true, [100, 101, 103], 1),
+    ] {
+        let vips = ["10.0.2.100/24", "10.0.2.101/24", "10.0.2.102/24"];
+        let mut config = failover(100);
+        config.instances[0] = sample::instance("VRRP1", "enp0s8", 41, 100, &vips);
+        config.instances[0].skip_check_adv_addr = skip;
+        let mut host = Host::new(config);
+        let heard = heard.map(|last| IpAddr::from([10, 0, 2, last]));
+        for _ in 0..2 {
+            host.receive(PEER, &advert_of(PEER, &heard, |_| ()));
+        }
+        assert_eq!(host.counters().adverts_received, 2);
+        assert_eq!(host.counters().address_list_mismatch, different, "{heard:?}");
+    }
+}

@@ -73,3 +73,25 @@ fn states_are_written_again_after_a_reload_if_asked_for() {
         assert!(host.notices().iter().all(|n| n.commands.is_empty() && n.mail.is_none()));
     }
 }
+
+#[test]
+fn the_state_of_a_group_is_written_again_after_that_of_its_members() {
+    let mut config = sample::nat(200);
+    config.fifo_states_on_reload = true;
+    for instance in &mut config.instances {
+        instance.notify.fifo = true;
+    }
+    let name = config.groups[0].name.clone();
+    for fifo in [true, false] {
+        config.groups[0].notify.fifo = fifo;
+        let mut host = Host::new(config.clone());
+        host.pass(10 * SECOND);
+        host.look();
+        host.event(Event::Reload(config.clone().into()));
+        let members = config.instances.iter();
+        let mut want: Vec<String> =
+            members.map(|i| format!("INSTANCE \"{}\" MASTER 200", i.name)).collect();
+        want.extend(fifo.then(|| format!("GROUP \"{name}\" MASTER 0")));
+        assert_eq!(lines(&host), want);
+    }
+}

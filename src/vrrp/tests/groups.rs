@@ -242,3 +242,47 @@ fn a_member_that_follows_its_group_names_the_priority_in_force() {
         ["INSTANCE \"external\" FAULT 140"]
     );
 }
+
+#[test]
+fn parts_of_a_summary_and_of_a_view_are_the_whole_and_the_last_one_says_so() {
+    let (host, config) = three();
+    let (engine, now) = (&host.engine, host.now);
+    let (whole, shown) = (engine.summary(now), engine.view(now));
+    let count = config.instances.len() + config.groups.len();
+    assert_eq!((whole.instances.len(), whole.groups.len(), count), (3, 1, 4));
+    assert!(!whole.interfaces.is_empty());
+    for size in 1..=count + 1 {
+        let (mut summary, mut view) = (Vec::new(), Vec::new());
+        for skip in (0..count).step_by(size) {
+            let (part, more) = engine.summary_part(now, skip, size);
+            assert_eq!(more, skip + size < count, "{size} after {skip}");
+            assert_eq!(part.interfaces.is_empty(), skip > 0);
+            summary.extend(part.instances.into_iter().map(|i| i.name));
+            summary.extend(part.groups.into_iter().map(|g| g.name));
+            let (part, more) = engine.part_of_view(now, skip, size);
+            assert_eq!(more, skip + size < count, "{size} after {skip}");
+            view.extend(part.instances.into_iter().map(|i| i.name));
+            view.extend(part.groups.into_iter().map(|g| g.name));
+        }
+        let all = whole.instances.iter().map(|i| &i.name);
+        assert!(all.chain(whole.groups.iter().map(|g| &g.name)).eq(&summary), "{summary:?}");
+        let all = shown.instances.iter().map(|i| &i.name);
+        assert!(all.chain(shown.groups.iter().map(|g| &g.name)).eq(&view), "{view:?}");
+    }
+}
+
+#[test]
+fn a_group_waits_until_the_health_of_every_member_is_known() {
+    let mut config = sample::nat(200);
+    config.instances.push(sample::instance("third", "enp0s8", 93, 200, &["10.0.2.3/24"]));
+    sample::track(&mut config.instances[1], "check", 0);
+    config.scripts.push(sample::script("check", 1, 1));
+    let mut host = Host::new(config);
+    host.pass(8 * SECOND);
+    assert_eq!(states(&host), [State::Init, State::Init, State::Master]);
+    assert_eq!(group_state(&host), State::Init);
+    host.end_run(RunEnd::Exit(0));
+    assert_eq!(group_state(&host), State::Backup);
+    host.pass(8 * SECOND);
+    assert_eq!(states(&host), [State::Master; 3]);
+}

@@ -299,6 +299,73 @@ fn a_restarted_role_goes_on_if_it_was_quick() {
     assert_eq!(slow.state(), State::Backup);
 }
 
+/// The next process need not run a script, or wait for a report, before it continues as master; nor does one that is
+/// replaced as well before it has a result of its own.
+#[test]
+fn a_restarted_role_knows_what_is_tracked() {
+    use crate::model::tracker::{TrackFile, Tracked};
+    use crate::status::TrackReport;
+    let mut config = failover(200);
+    config.scripts.push(sample::script("chk", 1, 3));
+    sample::track(&mut config.instances[0], "chk", 0);
+    config.track_files.push(TrackFile {
+        name: "f".into(),
+        path: b"/run/file"[..].into(),
+        weight: 1,
+        reverse: false,
+        init: None,
+    });
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(Tracked { name: "f".into(), weight: 1, reverse: false });
+    let resumed = |summary: &Summary, pause: Duration| {
+        let mut next = Host::off();
+        next.now = summary.at + pause;
+        next.engine = Engine::new(next.now);
+        next.event(Event::Resume(summary.clone()));
+        next.event(Event::Reload(Arc::new(config.clone())));
+        let mut kernel = next.kernel();
+        kernel.objects.push(Sight::address(ETH, prefix("10.0.2.100/24")));
+        next.event(Event::Kernel(kernel));
+        next
+    };
+    for (good, state) in [(true, State::Master), (false, State::Fault)] {
+        let mut host = Host::new(config.clone());
+        host.event(Event::Report(TrackReport::file("f".into(), 3)));
+        host.end_run(RunEnd::Exit(0));
+        host.pass(5 * SECOND);
+        assert_eq!((host.state(), host.engine.priority("VRRP1")), (State::Master, Some(203)));
+        if !good {
+            for _ in 0..3 {
+                host.pass(SECOND);
+                host.end_run(RunEnd::Exit(1));
+            }
+            assert_eq!(host.state(), State::Fault);
+        }
+        let mut summary = host.engine.summary(host.now);
+        for round in 0..3 {
+            let next = resumed(&summary, 500 * MS);
+            assert_eq!(next.state(), state, "round {round}");
+            assert_eq!(next.engine.priority("VRRP1"), Some(203));
+            summary = next.engine.summary(next.now);
+        }
+        // It is one result among others, so the thresholds hold.
+        let mut next = resumed(&summary, 500 * MS);
+        next.end_run(RunEnd::Exit(u8::from(good).into()));
+        assert_eq!(next.state(), if good { State::Master } else { State::Backup });
+    }
+    // Whatever changes is known to the supervisor at once.
+    let mut host = Host::new(config.clone());
+    host.event(Event::Report(TrackReport::file("f".into(), 3)));
+    host.end_run(RunEnd::Exit(0));
+    host.pass(5 * SECOND);
+    for (event, reports) in [(3, false), (4, true), (4, false)] {
+        host.look();
+        host.event(Event::Report(TrackReport::file("f".into(), event)));
+        let told = host.seen.iter().any(|action| matches!(action, Action::Report));
+        assert_eq!(told, reports, "{event}");
+    }
+}
+
 #[test]
 fn a_replaced_role_repeats_no_notice_and_no_mail_of_a_group() {
     let mut config = sample::nat(200);

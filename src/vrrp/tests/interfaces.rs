@@ -132,6 +132,50 @@ fn a_file_with_the_new_name_is_the_same_router() {
     assert_eq!(removals(&host), [(ETH, prefix("10.0.2.100/24"))].into());
 }
 
+/// A configuration of the failover scenario whose instance and address are on these interfaces.
+fn on(interface: &str, address: &str) -> Event<'static> {
+    let mut config = failover(200);
+    config.instances[0].interface = interface.parse().unwrap();
+    config.instances[0].addresses[0].interface = address.parse().unwrap();
+    Event::Reload(Arc::new(config))
+}
+
+#[test]
+fn a_name_that_no_configuration_used_for_a_while_refers_to_the_interface_that_has_it() {
+    let mut host = Host::master();
+    host.event(named(ETH, "lan7"));
+    host.event(on("lan7", "lan7"));
+    host.event(named(IfIndex(30), "enp0s8"));
+    let own = prefix("10.0.2.71/24");
+    host.event(Event::Object(Change::address(IfIndex(30), own, true, false)));
+    host.look();
+    host.event(on("enp0s8", "enp0s8"));
+    host.pass(8 * SECOND);
+    assert_eq!(removals(&host), [(ETH, prefix("10.0.2.100/24"))].into());
+    let sent = host.seen.iter().rev().find_map(|a| match a {
+        Action::SendAdvert { interface, .. } => Some(*interface),
+        _ => None,
+    });
+    assert_eq!((host.state(), sent), (State::Master, Some(IfIndex(30))));
+}
+
+#[test]
+fn of_two_former_names_the_one_that_is_still_configured_counts() {
+    let mut host = Host::master();
+    host.event(named(ETH, "lan7"));
+    host.event(on("enp0s8", "lan7"));
+    host.event(named(ETH, "x"));
+    host.look();
+    // The next reload forgets the name that none has used meanwhile.
+    for _ in 0..2 {
+        host.event(on("lan7", "lan7"));
+        host.pass(2 * SECOND);
+        assert_eq!((host.state(), host.ops()), (State::Master, vec![]));
+    }
+    host.event(Event::Link(link(ETH, "x", false)));
+    assert_eq!(host.state(), State::Fault);
+}
+
 #[test]
 fn a_replaced_process_knows_what_was_renamed() {
     let mut host = Host::master();
@@ -153,9 +197,30 @@ fn a_replaced_process_knows_what_was_renamed() {
         next.event(Event::Kernel(kernel));
         next.pass(2 * SECOND);
         assert_eq!((next.state(), next.ops()), (State::Master, vec![]));
+        next.event(Event::Link(link(ETH, "lan7", false)));
+        assert_eq!(next.state(), State::Fault);
+        next.event(named(ETH, "lan7"));
+        next.pass(4 * SECOND);
+        next.look();
         next.event(Event::Stop { keep_addresses: false });
         assert_eq!(removals(&next), [(ETH, prefix("10.0.2.100/24"))].into());
     }
+}
+
+#[test]
+fn an_interface_that_was_recreated_between_two_processes_is_found_by_its_name() {
+    let summary = Host::master().engine.summary(Instant::from_nanos(20_000_000_000));
+    let mut next = Host::off();
+    next.now = Instant::from_nanos(20_000_000_000);
+    next.engine = Engine::new(next.now);
+    next.event(Event::Resume(summary));
+    next.event(Event::Reload(Arc::new(failover(200))));
+    let mut kernel = next.kernel();
+    kernel.links[0].index = IfIndex(30);
+    kernel.objects[0] = Sight::address(IfIndex(30), prefix("10.0.2.71/24"));
+    next.event(Event::Kernel(kernel));
+    next.pass(5 * SECOND);
+    assert_eq!((next.state(), next.ops()), (State::Master, vec!["+10.0.2.100/24".to_owned()]));
 }
 
 #[test]
@@ -193,6 +258,17 @@ fn owner() -> Vrrp {
     let interface = config.instances[0].interface.clone();
     config.instances[0].addresses.push(sample::address("10.0.2.71/24", &interface));
     config
+}
+
+#[test]
+fn an_owner_removes_what_it_added_though_another_program_reports_it_again() {
+    let mut host = Host::new(owner());
+    host.pass(4 * SECOND);
+    assert_eq!((host.state(), host.ops()), (State::Master, vec!["+10.0.2.100/24".to_owned()]));
+    host.look();
+    host.event(Event::Object(Change::address(ETH, prefix("10.0.2.100/24"), true, false)));
+    host.event(Event::Stop { keep_addresses: false });
+    assert_eq!(removals(&host), [(ETH, prefix("10.0.2.100/24"))].into());
 }
 
 #[test]

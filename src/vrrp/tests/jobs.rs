@@ -233,6 +233,25 @@ fn a_stop_can_be_met_by_anything() {
 }
 
 #[test]
+fn a_change_of_a_link_can_be_met_by_anything() {
+    let down = |h: &mut Host| h.event(Event::Link(link(ETH, "enp0s8", false)));
+    the_same_whenever(Host::of_many, &mut { down });
+    the_same_whenever(Host::of_many, &mut |h| h.event(Event::LinkGone(ETH)));
+    let after = |effort| {
+        let mut host = Host::of_many(1_000_000);
+        down(&mut host);
+        host.engine.set_effort(effort);
+        host
+    };
+    the_same_whenever(after, &mut |h| h.event(Event::Link(link(ETH, "enp0s8", true))));
+    // The interface is deleted and made again.
+    let again = |h: &mut Host| h.event(Event::Link(link(IfIndex(9), "enp0s8", true)));
+    the_same_whenever(Host::of_many, &mut { again });
+    let address = Change::address(ETH, prefix("10.0.2.71/24"), false, false);
+    the_same_whenever(Host::of_many, &mut |h| h.event(Event::Object(address.clone())));
+}
+
+#[test]
 fn a_start_can_be_met_by_anything() {
     let off = |effort| {
         let mut host = Host::off();
@@ -368,6 +387,55 @@ fn nobody_is_taken_for_silent_in_the_middle() {
     assert!(!host.engine.is_occupied());
     host.event(Event::Timer);
     assert_eq!(host.engine.state("I5"), Some(State::Backup));
+}
+
+#[test]
+fn silences_are_judged_when_all_know_that_their_link_is_down() {
+    let mut config = many();
+    config.groups.clear();
+    config.instances.iter_mut().for_each(|i| i.priority = Priority::new(100).unwrap());
+    let mut host = Host::new(config);
+    host.end_last_run();
+    host.pass(MS);
+    let last = host.engine.instances.named("I5").unwrap();
+    let due = host.engine.timers.get(Timer::Silence(last)).unwrap();
+    host.engine.set_effort(1);
+    // A process that was stalled hears of the link when the masters have been silent for long enough.
+    host.now = due;
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    while host.engine.deadline().is_some_and(|at| at <= host.now) {
+        host.event(Event::Timer);
+    }
+    for instance in host.engine.view(host.now).instances {
+        let down = instance.interface.as_str() == "enp0s8";
+        assert_eq!(instance.state == State::Fault, down, "{}", instance.name);
+        assert_eq!(instance.counters.became_master, u64::from(!down), "{}", instance.name);
+    }
+}
+
+#[test]
+fn no_advert_leaves_on_a_link_that_is_down_while_masters_learn_of_it() {
+    for gone in [false, true] {
+        let mut host = Host::of_many(1);
+        let id = host.engine.instances.named("I5").unwrap();
+        host.now = host.engine.timers.get(Timer::Advert(id)).unwrap();
+        host.event(if gone {
+            Event::LinkGone(ETH)
+        } else {
+            Event::Link(link(ETH, "enp0s8", false))
+        });
+        assert!(host.engine.is_occupied() && host.engine.state("I5") == Some(State::Master));
+        host.packets.clear();
+        host.event(Event::Adverts);
+        let sent: Vec<_> = adverts(&mut host).iter().map(|a| (a.0, a.1)).collect();
+        // Those of the other link.
+        assert_eq!(sent, [(43, 150), (44, 150)]);
+        host.rest();
+        for name in ["I1", "I2", "I3", "I5"] {
+            assert_eq!(host.engine.state(name), Some(State::Fault), "{name}");
+        }
+        assert_eq!(host.engine.state("I4"), Some(State::Master));
+    }
 }
 
 #[test]

@@ -24,7 +24,10 @@ fn logged(host: &mut Host, steps: impl FnOnce(&mut Host)) -> Vec<Line> {
     host.all_logged();
     steps(host);
     let without_name = |text: String| text.replace("VRRP_Instance(VRRP1) ", "");
-    host.all_logged().into_iter().map(|line| (line.caused, without_name(line.text))).collect()
+    host.all_logged()
+        .into_iter()
+        .map(|line| (line.target == crate::status::PEER, without_name(line.text)))
+        .collect()
 }
 
 impl Host {

@@ -26,6 +26,7 @@ mod health;
 mod interfaces;
 mod jobs;
 mod limits;
+mod lines;
 mod log;
 mod reload;
 mod routes;
@@ -54,7 +55,7 @@ struct Host {
     seen: Vec<Action>,
     packets: Vec<Vec<u8>>,
     /// Lines of the log, from informational ones on.
-    log: Vec<log::Line>,
+    log: Vec<lines::Line>,
 }
 
 impl Host {
@@ -109,7 +110,7 @@ impl Host {
     fn event(&mut self, event: Event<'_>) {
         self.out.clear();
         let (engine, now, out) = (&mut self.engine, self.now, &mut self.out);
-        let ((), lines) = log::during(|| engine.handle(now, event, out));
+        let ((), lines) = lines::during(|| engine.handle(now, event, out));
         self.log.extend(lines);
         let out = std::mem::take(&mut self.out);
         for action in out.list() {

@@ -212,6 +212,41 @@ fn a_route_waits_for_its_source() {
 }
 
 #[test]
+fn a_source_that_is_no_address_of_ours_is_not_waited_for() {
+    let mut config = config(200);
+    routes(&mut config)[0].source = Some([10, 0, 7, 7].into());
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    let want = ["10.0.2.100/24", WITH_SOURCE, DEFAULT].map(|text| format!("+{text}"));
+    assert_eq!(host.ops(), want);
+}
+
+#[test]
+fn a_route_does_not_return_while_its_source_is_being_removed() {
+    let mut config = config(200);
+    let with_source = routes(&mut config).remove(0);
+    config.static_routes.push(with_source);
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    host.look();
+    host.obedient = false;
+    host.hear(PEER, 250);
+    let (token, ops) = host.apply();
+    assert!(ops.iter().any(|op| op.object.address().is_some()), "{ops:?}");
+    // The kernel drops the route with the address, and its answer comes after that event.
+    host.look();
+    host.event(change(ChangeKind::Gone, "10.9.0.0/16", [10, 0, 2, 1]));
+    assert_eq!(host.ops(), Vec::<String>::new());
+    for item in 0..u32::try_from(ops.len()).unwrap() {
+        host.event(Event::Applied { token, item, outcome: Outcome::Done });
+    }
+    assert_eq!(host.ops(), Vec::<String>::new());
+    // An address of another program will do.
+    host.event(Event::Object(Change::address(OTHER, prefix("10.0.2.100/24"), true, false)));
+    assert_eq!(host.ops(), [format!("+{WITH_SOURCE}")]);
+}
+
+#[test]
 fn a_route_waits_for_its_interface() {
     let mut config = config(200);
     let mut extra = route("10.8.0.0/16", [10, 7, 0, 1]);

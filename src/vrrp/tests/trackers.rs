@@ -283,6 +283,34 @@ fn a_session_counts_by_whether_it_is_up() {
 }
 
 #[test]
+fn each_change_of_what_is_tracked_is_one_line() {
+    let mut config = tracking_process(5, false);
+    config.track_files.push(file("f"));
+    config.bfds = tracking_session(7, false).bfds;
+    let extras = config.instances[0].extras.get_or_insert_default();
+    extras.track_files.push(reference("f", 1, false));
+    extras.track_bfds.push(reference("b", 7, false));
+    let mut host = Host::new(config);
+    host.logged();
+    for (good, number) in [(true, 3), (true, 3), (false, -4), (false, -4), (true, 3)] {
+        host.event(Event::Report(TrackReport::bfd("b".into(), good)));
+        host.process(good, 1);
+        host.file("f", number);
+    }
+    let mut lines = host.logged();
+    lines.retain(|line| ["rack file", "BFD", "Quorum"].iter().any(|part| line.contains(part)));
+    let of = |session: &str, quorum: &str, number: i32| {
+        [
+            format!("VRRP_Instance(VRRP1) Tracked BFD instance b is {session}"),
+            format!("Quorum {quorum} for tracked process p"),
+            format!("Track file f is now {number}"),
+        ]
+    };
+    let want = [of("UP", "gained", 3), of("DOWN", "lost", -4), of("UP", "gained", 3)];
+    assert_eq!(lines, want.concat());
+}
+
+#[test]
 fn a_view_shows_what_is_tracked_by_name() {
     let mut config = tracking_process(0, false);
     config.track_files.push(file("f"));

@@ -231,6 +231,17 @@ fn it_is_set_right_when_another_program_changes_it_but_not_for_ever() {
 }
 
 #[test]
+fn a_report_of_our_own_change_is_not_the_act_of_another_program() {
+    let mut host = master();
+    host.look();
+    // The steps in which the writer makes it or changes it: at first it is down.
+    let Event::Object(change) = told(ChangeKind::Present, |a| a.up = false) else { unreachable!() };
+    host.event(Event::Object(Change { own: true, ..change }));
+    assert_eq!((host.ops(), host.state()), (vec![], State::Master));
+    assert_eq!(host.counters().objects_restored, 0);
+}
+
+#[test]
 fn what_a_process_has_left_is_kept_as_it_is() {
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config(200))));

@@ -223,9 +223,13 @@ fn finish_group(mut waiting: GroupUse, groups: &mut [Group], cx: &mut Load<'_>) 
     }
     let index = group.uses;
     group.uses += 1;
+    let marks = keys.iter().any(|key| key.address().is_none());
     let keys = keys.into_iter().collect();
     let entries = group.entries.clone();
     let extras = waiting.service.extras.get_or_insert_default();
+    if marks && core::mem::take(&mut extras.ha_suspend) {
+        super::unsuspendable(&format!("[{name}]"), waiting.span, cx);
+    }
     extras.group = Some(ServiceGroup { name, index, entries, keys });
     Some(waiting.service)
 }

@@ -1,0 +1,226 @@
+//! What a change means for many instances: one piece for each of them, in slices.
+//!
+//! A link, an address or a tracked object may concern a thousand instances. An event only notes which ones; the pieces
+//! follow in that order, as many in one step as there is room for. Until all are done the engine is occupied (see
+//! `job`): no packet, silence or other event is judged when only some instances know of a change. Adverts that are due
+//! meanwhile are sent, but not on a link that is down or gone (`Engine::may_advertise`).
+
+use super::event::InstanceId;
+use super::job::{Job, Progress};
+use super::{Engine, Moment, Timer};
+use crate::base::{IfIndex, IfName};
+use crate::model::Weight;
+use crate::plan::ObjectId;
+use crate::track::{Effect, State, TrackerId};
+
+/// What follows from a change.
+#[derive(Debug)]
+pub(super) enum Consequence {
+    /// Each of these instances takes note of it.
+    Each { what: What, ids: std::vec::IntoIter<InstanceId> },
+    /// The state of what these instances track has changed.
+    Tracked { before: State, after: State, users: std::vec::IntoIter<(InstanceId, Weight)> },
+    /// Instances and groups whose health or priority changed change their state.
+    Act,
+    /// The objects on a changed interface are looked up: those that the kernel may have removed are in doubt.
+    Compare { name: IfName, again: bool },
+    /// These are in doubt from this position on; then they are compared with the kernel.
+    Doubt { entries: Vec<ObjectId>, next: usize, again: bool },
+    /// These objects are compared with the kernel. `again`: masters announce their addresses among them.
+    Settle { entries: Vec<ObjectId>, again: bool },
+    /// Masters announce those of their addresses that are among these objects.
+    Announce(std::vec::IntoIter<ObjectId>),
+}
+
+/// What an instance does about a change.
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// It is reconsidered.
+    Reconsider,
+    /// Its own faults may have changed.
+    Refresh,
+    /// The same, if it uses this interface.
+    RefreshOn(IfIndex),
+    /// The source of its adverts may have changed.
+    Source,
+    /// The interface of this name has this index now.
+    Bind(IfName, Option<IfIndex>),
+    /// A packet filter of it was changed by another program.
+    Restored(crate::base::Family),
+}
+
+/// Pieces of a job (see `job::EFFORT`) that one instance costs.
+const PIECE: usize = 1;
+/// Objects that are put in doubt for one such piece.
+const OBJECTS: usize = 4;
+
+impl Engine {
+    /// Notes what follows for these instances.
+    pub(super) fn each(&mut self, what: What, ids: Vec<InstanceId>) {
+        if !ids.is_empty() {
+            self.consequences.push_back(Consequence::Each { what, ids: ids.into_iter() });
+        }
+    }
+
+    /// Notes that the instances concerned act on what they learned so far.
+    pub(super) fn then_act(&mut self) {
+        self.consequences.push_back(Consequence::Act);
+    }
+
+    /// Notes that objects are compared after the changes of state so far.
+    pub(super) fn then_settle(&mut self, entries: Vec<ObjectId>, again: bool) {
+        if !entries.is_empty() {
+            self.consequences.push_back(Consequence::Settle { entries, again });
+        }
+    }
+
+    /// Notes that the objects on a changed interface are compared after the changes of state so far.
+    pub(super) fn then_compare(&mut self, name: IfName, again: bool) {
+        self.consequences.push_back(Consequence::Compare { name, again });
+    }
+
+    /// Notes a new state of a tracked object.
+    pub(super) fn note_tracker(&mut self, tracker: TrackerId, after: State) {
+        let Some(before) = self.trackers.set(tracker, after) else { return };
+        let users = self.trackers.users(tracker).to_vec().into_iter();
+        self.consequences.push_back(Consequence::Tracked { before, after, users });
+    }
+
+    /// The state of a tracked object is known or has changed.
+    pub(super) fn tracker_is(&mut self, moment: &mut Moment<'_>, tracker: TrackerId, state: State) {
+        self.note_tracker(tracker, state);
+        self.then_act();
+        self.work(moment);
+    }
+
+    /// Reconsiders these instances.
+    pub(super) fn reconsider_all(&mut self, moment: &mut Moment<'_>, ids: Vec<InstanceId>) {
+        self.each(What::Reconsider, ids);
+        self.then_act();
+        self.work(moment);
+    }
+
+    /// Chooses the source of adverts again for these instances, and applies the consequences.
+    pub(super) fn reconsider_sources(&mut self, moment: &mut Moment<'_>, ids: Vec<InstanceId>) {
+        self.each(What::Source, ids);
+        self.then_act();
+        self.work(moment);
+    }
+
+    /// Continues with what follows from changes, as far as there is room. Returns whether something is left.
+    pub(super) fn follow_up(&mut self, moment: &mut Moment<'_>) -> bool {
+        while self.has_room() {
+            // A piece is taken before it is done: after a panic the rest follows.
+            match self.consequences.front_mut() {
+                None => return false,
+                Some(Consequence::Each { what, ids }) => {
+                    if let Some(id) = ids.next() {
+                        let what = what.clone();
+                        self.spend(PIECE);
+                        self.take_note(moment, id, what);
+                    } else {
+                        self.consequences.pop_front();
+                    }
+                }
+                Some(Consequence::Tracked { before, after, users }) => {
+                    if let Some((id, weight)) = users.next() {
+                        let (before, after) = (*before, *after);
+                        self.spend(PIECE);
+                        if let Some(instance) = self.instances.get_mut(id) {
+                            let effects = (Effect::of(before, weight), Effect::of(after, weight));
+                            instance.standing.replace(effects.0, effects.1);
+                        }
+                        self.recount(id);
+                        self.enqueue(id);
+                    } else {
+                        self.consequences.pop_front();
+                    }
+                }
+                Some(Consequence::Act) => {
+                    self.act(moment);
+                    if self.is_acting() {
+                        break;
+                    }
+                    self.consequences.pop_front();
+                }
+                Some(Consequence::Compare { name, again }) => {
+                    let entries = self.objects.link_changed(name);
+                    let (next, again) = (0, *again);
+                    self.consequences.pop_front();
+                    if !entries.is_empty() {
+                        let doubt = Consequence::Doubt { entries, next, again };
+                        self.consequences.push_front(doubt);
+                    }
+                }
+                Some(Consequence::Doubt { entries, next, again }) => {
+                    let some = entries.get(*next..).unwrap_or_default();
+                    let some = some.get(..OBJECTS).unwrap_or(some);
+                    *next += some.len();
+                    some.iter().for_each(|id| self.objects.doubt(*id));
+                    #[cfg(test)]
+                    {
+                        self.looks += some.len() as u64;
+                    }
+                    if *next >= entries.len() {
+                        let (entries, again) = (core::mem::take(entries), *again);
+                        self.consequences.pop_front();
+                        self.consequences.push_front(Consequence::Settle { entries, again });
+                    }
+                    self.spend(PIECE);
+                }
+                Some(Consequence::Settle { entries, again }) => {
+                    let (entries, again) = (core::mem::take(entries), *again);
+                    self.consequences.pop_front();
+                    self.settle(moment, &entries);
+                    if again {
+                        self.consequences.push_front(Consequence::Announce(entries.into_iter()));
+                    }
+                }
+                Some(Consequence::Announce(entries)) => {
+                    if let Some(entry) = entries.next() {
+                        self.spend(PIECE);
+                        self.announce_again(moment, entry);
+                    } else {
+                        self.consequences.pop_front();
+                    }
+                }
+            }
+        }
+        !self.consequences.is_empty()
+    }
+
+    fn take_note(&mut self, moment: &mut Moment<'_>, id: InstanceId, what: What) {
+        match what {
+            What::Reconsider => {}
+            What::Refresh => self.refresh(id),
+            What::RefreshOn(link) => {
+                let ends = self.instance(id).map(|i| [i.link, i.upper]);
+                if !ends.is_some_and(|ends| ends.contains(&Some(link))) {
+                    return;
+                }
+                self.refresh(id);
+            }
+            What::Source => {
+                if !self.choose_source(moment, id) {
+                    return;
+                }
+            }
+            What::Bind(name, index) => return self.bind(moment, id, &name, index),
+            What::Restored(family) => return self.count_restored(id, family),
+        }
+        self.enqueue(id);
+    }
+
+    /// After a step: if consequences are left, the engine is occupied with them.
+    pub(super) fn occupy(&mut self, moment: &Moment<'_>) {
+        if self.job.is_none() && !self.consequences.is_empty() {
+            self.job = Some(Job::Consequences);
+            self.timers.set(Timer::Slice, moment.now);
+        }
+    }
+
+    /// Continues with consequences by one slice.
+    pub(super) fn consequences_on(&mut self, moment: &mut Moment<'_>) -> Progress {
+        if self.follow_up(moment) { Progress::Sliced } else { Progress::Complete }
+    }
+}
