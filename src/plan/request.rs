@@ -5,7 +5,7 @@ use core::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::object::{Difference, Identity, Op, Sight, Verb};
+use super::object::{Difference, Identity, Object, Op, Sight, Verb};
 use super::table::{InFlight, ObjectId, Table, Want};
 use super::{Outcome, Token};
 use crate::base::{IfIndex, Instant, Prefix};
@@ -240,7 +240,11 @@ impl<C: Copy + PartialEq> Table<C> {
             (Verb::Delete { .. }, Some(before)) => before,
             _ => &entry.object,
         };
-        Some(Op { verb, object: Arc::clone(object), links: self.numbers(object) })
+        let mut links = self.numbers(object);
+        if let (Object::Link(object), Some(place)) = (object.as_ref(), &entry.place) {
+            links.extend(self.numbers.at(place).map(|own| (object.link.name.clone(), own)));
+        }
+        Some(Op { verb, object: Arc::clone(object), links })
     }
 
     /// Processes the kernel's answer to one operation.
@@ -308,7 +312,11 @@ impl<C: Copy + PartialEq> Table<C> {
             }
             (_, Verb::Delete { .. }) => {
                 entry.refused = None;
+                let unclaimed = entry.claimants.is_empty();
                 self.lost(&sight.identity, &mut answer.affected);
+                if unclaimed && matches!(sight.identity, Identity::Link(..)) {
+                    answer.affected.extend(self.missing_links());
+                }
             }
         }
         if answer.added

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::filter::FilterTableId;
+use super::link::Numbers;
 use super::object::{Difference, Identity, Object, Sight};
 use super::observed::Observed;
 use super::{Token, Verb};
@@ -44,6 +45,7 @@ pub struct Table<C> {
     pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) links: BTreeMap<IfName, IfIndex>,
     pub(super) observed: Observed,
+    pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
     pub(super) next_token: u64,
 }
@@ -118,6 +120,8 @@ pub enum Waits {
     Address(IpAddr),
     /// A table of packet filters does not exist; with its entry.
     FilterTable(FilterTableId, ObjectId),
+    /// This interface, which nothing wants, must be removed first.
+    Removal(ObjectId),
 }
 
 /// The effect of a kernel event.
@@ -146,6 +150,7 @@ impl<C> Default for Table<C> {
             by_address: BTreeSet::new(),
             links: BTreeMap::new(),
             observed: Observed::default(),
+            numbers: Numbers::default(),
             requests: BTreeMap::new(),
             next_token: 0,
         }
@@ -330,6 +335,9 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         if let Some(waits) = self.waits_for_table(object) {
             return Some(waits);
+        }
+        if let Some(other) = self.in_the_way(id) {
+            return Some(Waits::Removal(other));
         }
         let source = object.source()?;
         // Foreign addresses are not waited for: the kernel decides which sources it accepts.

@@ -121,16 +121,19 @@ impl Engine {
     fn missing(&self, instance: &super::Instance, id: ObjectId) -> Option<MissingObject> {
         let entry = self.objects.entry(id)?;
         let reason = match (entry.refused, self.objects.waits(id)) {
-            (Some(refused), None | Some(Waits::Interface(_) | Waits::Address(_))) => {
-                Missing::Refused {
-                    errno: refused.errno,
-                    attempts: refused.attempts,
-                    retry_at: refused.retry_at,
-                }
-            }
+            (
+                Some(refused),
+                None | Some(Waits::Interface(_) | Waits::Address(_) | Waits::Removal(_)),
+            ) => Missing::Refused {
+                errno: refused.errno,
+                attempts: refused.attempts,
+                retry_at: refused.retry_at,
+            },
             (_, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
                 Waits::Address(address) => Missing::NoAddress(address),
+                // Interfaces are not among the objects of an instance.
+                Waits::Removal(_) => return None,
                 Waits::FilterTable(table, entry) => Missing::NoTable {
                     table: table.to_string(),
                     errno: self.objects.entry(entry).and_then(|e| e.refused).map_or(0, |r| r.errno),

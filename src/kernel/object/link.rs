@@ -140,7 +140,8 @@ impl<'a> Told<'a> {
         };
         let up = self.flags & IFF_UP != 0;
         let (group, settings, alias) = (self.group, self.settings, self.alias.clone());
-        Some(LinkAttributes { kind, group, up, settings, alias })
+        let (name, index) = (self.name.clone()?, Some(IfIndex(self.index)));
+        Some(LinkAttributes { name, index, kind, group, up, settings, alias })
     }
 
     /// Whether it is such an interface, whatever its attributes.
@@ -280,13 +281,17 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
     let refused = |errno| Ok(Outcome::Refused(errno));
     let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
     let mut there = None;
-    let answer = requests.get(GET, &named(link), |message| {
-        there = Told::of(message).map(|told| {
-            (
-                told.index,
-                told.is_such(link, parent),
-                told.attributes().is_some_and(|a| a.fits(object)),
-            )
+    // Another program may have renamed it.
+    let which = op.number(&link.name).map_or_else(|| named(link), |own| indexed(own.0).build());
+    let answer = requests.get(GET, &which, |message| {
+        there = Told::of(message).and_then(|told| {
+            let fits = told.attributes().is_some_and(|a| a.fits(object));
+            Some(There {
+                index: told.index,
+                such: told.is_such(link, parent),
+                fits,
+                name: told.name?,
+            })
         });
     });
     match answer {
@@ -294,7 +299,7 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
         _ => {}
     }
     if let Verb::Delete { .. } = op.verb {
-        let Some((index, true, _)) = there else { return Ok(Outcome::Already) };
+        let Some(There { index, such: true, .. }) = there else { return Ok(Outcome::Already) };
         return Ok(match one(requests, &Packed::new(DELETE, 0, &indexed(index).build())) {
             Err(e) if e.errno() == libc::ENODEV => Outcome::Already,
             Err(e) => return Err(e),
@@ -302,12 +307,43 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
         });
     }
     match there {
-        Some((_, false, _)) => return refused(libc::EEXIST),
-        Some((_, true, true)) => return Ok(Outcome::Already),
-        Some((index, true, false)) => set(requests, object, index)?,
+        Some(There { such: false, .. }) => return refused(libc::EEXIST),
+        Some(There { index, name, fits, .. }) => {
+            let renamed = name != link.name;
+            if !renamed && fits {
+                return Ok(Outcome::Already);
+            }
+            let result = if renamed { rename(requests, index, &link.name) } else { Ok(()) };
+            // Renaming may have taken it down.
+            let now = if renamed && result.is_err() { &name } else { &link.name };
+            set(requests, object, index, now)?;
+            result?;
+        }
         None => make(requests, object, parent)?,
     }
     Ok(Outcome::Done)
+}
+
+/// What exists where an interface is wanted.
+struct There {
+    index: u32,
+    /// It is such an interface, whatever its attributes.
+    such: bool,
+    /// It has the wanted attributes, but for the name.
+    fits: bool,
+    name: IfName,
+}
+
+/// Renames an interface. Before Linux 6.2, the kernel only renames those that are down.
+fn rename(requests: &mut Requests, index: u32, name: &IfName) -> Result<(), RequestError> {
+    let renamed = Packed::new(SET, 0, &indexed(index).name(name.to_string()).build());
+    match one(requests, &renamed) {
+        Err(e) if e.errno() == libc::EBUSY => {
+            one(requests, &Packed::new(SET, 0, &indexed(index).down().build()))?;
+            one(requests, &renamed)
+        }
+        result => result,
+    }
 }
 
 fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
@@ -336,7 +372,7 @@ fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result
     if let Some(vrf) = vrf {
         one(requests, &Packed::new(SET, 0, &indexed(index).controller(vrf).build()))?;
     }
-    set(requests, object, index).inspect_err(|_| {
+    set(requests, object, index, &link.name).inspect_err(|_| {
         // An incomplete one would answer when it must not.
         let _ = one(requests, &Packed::new(DELETE, 0, &indexed(index).build()));
     })?;
@@ -347,7 +383,12 @@ fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result
 }
 
 /// Gives an interface its settings and its mark, and brings it up.
-fn set(requests: &mut Requests, object: &LinkObject, index: u32) -> Result<(), RequestError> {
+fn set(
+    requests: &mut Requests,
+    object: &LinkObject,
+    index: u32,
+    name: &IfName,
+) -> Result<(), RequestError> {
     let LinkObject { link, mark, .. } = object;
     let LinkSettings { arp_ignore, accept_local, rp_filter, promote_secondaries, .. } =
         LinkSettings::of(link);
@@ -362,7 +403,7 @@ fn set(requests: &mut Requests, object: &LinkObject, index: u32) -> Result<(), R
         one(requests, &Packed::new(SET, 0, &devconf(IfIndex(index), &all)))?;
     }
     if let Some(mode) = LinkSettings::of(link).address_generation {
-        set_v6(requests, link, index, mode);
+        set_v6(requests, link, (index, name), mode);
     }
     let mut up = of_kind(link.kind).index(index).up();
     if let Some(group) = link.group {
@@ -376,7 +417,7 @@ fn set(requests: &mut Requests, object: &LinkObject, index: u32) -> Result<(), R
 }
 
 /// Prevents an interface from generating IPv6 addresses, and disables IPv6 if it should have none.
-fn set_v6(requests: &mut Requests, link: &VirtualLink, index: u32, mode: u8) {
+fn set_v6(requests: &mut Requests, link: &VirtualLink, (index, name): (u32, &IfName), mode: u8) {
     // Refused if the kernel has no IPv6, which has the same effect.
     let none = spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode]));
     let none = indexed(index).append_extra_attribute(none).build();
@@ -384,10 +425,10 @@ fn set_v6(requests: &mut Requests, link: &VirtualLink, index: u32, mode: u8) {
     if generation.is_ok() {
         // Without addresses it would only report its memberships, from the virtual MAC.
         let value = if link.carries_v6 { "0" } else { "1" };
-        let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+        let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
         let file = std::fs::File::options().write(true).open(path);
         if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
-            tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
+            tracing::debug!("cannot write disable_ipv6 of {name}: {e}");
         }
     }
 }
