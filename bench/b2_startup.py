@@ -13,6 +13,7 @@ def main():
                 default="1:0.1:255,1:0.1:200,1:1:200,255:0.1:255,255:0.1:200,255:1:200,1000:0.1:255,1000:1:255,1000:0.1:200,1000:1:200",
                 help="instances:advert_int:priority,...",
             ),
+            ap.add_argument("--vmac", action="store_true", help="each instance with use_vmac"),
         ),
         runs=5,
     )
@@ -20,7 +21,7 @@ def main():
     cs = [(int(x), float(y), int(z)) for x, y, z in (c.split(":") for c in a.cases.split(","))]
     net = Net((max(c[0] for c in cs) + 254) // 255, ("n1", "obs"))
     for n, adv, prio in cs:
-        case = "%d inst, v3 %g s, prio %d" % (n, adv, prio)
+        case = "%d inst, v3 %g s, prio %d%s" % (n, adv, prio, ", VMAC" * a.vmac)
         if a.only and not re.search(a.only, case):
             continue
         floor_ms = 0 if prio == 255 else (3 * adv + (256 - prio) / 256 * adv) * 1e3
@@ -33,10 +34,17 @@ def main():
                 ck = Clock()
                 d = Daemon(
                     cmd,
-                    vrrp_conf(net, n, prio, ("%g" % adv), state="MASTER" if prio == 255 else "BACKUP"),
+                    vrrp_conf(
+                        net,
+                        n,
+                        prio,
+                        ("%g" % adv),
+                        state="MASTER" if prio == 255 else "BACKUP",
+                        extra="  use_vmac\n" * a.vmac,
+                    ),
                     net.ns["n1"],
                 )
-                got = w.wait(want, limit=floor_ms / 1e3 + 40)
+                got = w.wait(want, limit=floor_ms / 1e3 + (150 if a.vmac else 40))
                 time.sleep(0.3)
                 firsts, arps = {}, {}
                 for k, s in enumerate(sn):

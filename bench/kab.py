@@ -232,10 +232,12 @@ class Net:
         return sh(["ip", "netns", "exec", self.ns[h], "cat", "/sys/class/net/eth%d/address" % k]).strip()
 
     def flush(self, h):
-        """remove VIPs that a killed daemon left behind"""
+        """remove VIPs and virtual MACs that a killed daemon left behind"""
         for k in range(self.links):
             for r in ("10.%d.1.0/24", "10.%d.2.0/24"):
                 sh(["ip", "-n", self.ns[h], "addr", "flush", "dev", "eth%d" % k, "to", r % (100 + k)], False)
+        stacked = re.findall(r"^\d+: ([^@]+)@eth", sh(["ip", "-n", self.ns[h], "-o", "link", "show", "type", "macvlan"]), re.M)
+        sh(["ip", "-n", self.ns[h], "-batch", "-"], input="".join("link del %s\n" % name for name in stacked))
 
     def vips(self, h):
         return set(re.findall(r"inet (10\.\d+\.[12]\.\d+)/", sh(["ip", "-n", self.ns[h], "-4", "addr"])))

@@ -137,7 +137,7 @@ fn differs(line: &str) -> bool {
     borrowed || its_route || of_v6
 }
 
-fn state(node: &Node) -> Res<Vec<String>> {
+pub fn state(node: &Node) -> Res<Vec<String>> {
     let all = kernel::everything(node)?.into_iter().filter(|line| !differs(line));
     // Our rules have the mark whether they are tracked or not.
     Ok(all.map(|line| line.replace("proto unspec", "proto keepalived")).collect())

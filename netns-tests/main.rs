@@ -30,6 +30,7 @@ mod interop;
 mod lab;
 mod mail;
 mod nat;
+mod others;
 mod ownership;
 mod place;
 mod privilege;
@@ -90,6 +91,7 @@ fn main() -> ExitCode {
         mail::guest::CASES,
         command::CASES,
         compare::CASES,
+        others::CASES,
         demo::CASES,
         systemd::CASES,
         table::CASES,

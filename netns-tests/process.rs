@@ -463,6 +463,13 @@ fn a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file(lab: &mut
         check!(!ours.ended(mark)?, "it started");
         check!(files()? == before, "before: {before}, now: {}", files()?);
     }
+    // Nor if it has too few descriptors.
+    let mark = lab.mark();
+    let mut few = Command::new("prlimit");
+    few.arg("--nofile=12").arg(&lab.subject.path).args(["-n", "-l", "-G", "-D", "-f", CONF]);
+    let ours = lab.subject.start_command(node, few)?;
+    check!(!ours.ended(mark)?, "it started with 12 descriptors");
+    check!(files()? == before, "before: {before}, now: {}", files()?);
     Ok(())
 }
 

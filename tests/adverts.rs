@@ -99,6 +99,7 @@ fn link(index: IfIndex, name: &str, mac: Mac) -> Link {
         mac,
         mtu: 1500,
         settings: evervip::plan::Settings::default(),
+        vrf: None,
     }
 }
 

@@ -93,6 +93,7 @@ fn link(index: IfIndex, name: &str) -> Link {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         settings: evervip::plan::Settings::default(),
+        vrf: None,
     }
 }
 

@@ -516,6 +516,7 @@ fn missing(view: &vrrp::MissingObject) -> Missing {
             format!("refused {attempts} times: {}", error(*errno))
         }
         vrrp::Missing::NoInterface(name) => format!("interface {name} does not exist"),
+        vrrp::Missing::NoVrf(name) => format!("interface {name} is not a VRF"),
         vrrp::Missing::NoAddress(address) => format!("address {address} does not exist"),
         vrrp::Missing::NoTable { table, errno: 0 } => format!("{table} does not exist"),
         vrrp::Missing::NoTable { table, errno } => {

@@ -198,9 +198,6 @@ codes! {
     /// The name is defined further down. Scripts, track files, processes and BFD sessions must be defined before the
     /// blocks that use them. The reference is ignored.
     DEFINED_LATER = "E0410", "defined after its use";
-    /// This version does not support the instance. It is left out rather than run differently: routers that do not
-    /// agree on an instance would both become master.
-    LEFT_OUT = "W0411", "instance is not supported in this version";
     /// The value is not possible here. The message says which value is used instead.
     ADJUSTED = "W0412", "value adjusted";
     /// A setting that should be explicit is missing. The default is used.

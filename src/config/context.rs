@@ -151,7 +151,6 @@ pub(crate) struct Cx<'a> {
     resolved: IndexMap<Box<str>, bool>,
     names: Names,
     /// Keywords that are not in effect yet: first place and number of uses.
-    later_options: IndexMap<&'static str, (Span, usize)>,
     later: IndexMap<(&'static str, &'static str), (&'static Keyword, Span, usize)>,
     /// Names of all definitions.
     pub defined: BTreeSet<Box<str>>,
@@ -210,7 +209,6 @@ impl<'a> Cx<'a> {
             resolved: IndexMap::new(),
             names: Names::default(),
             later: IndexMap::new(),
-            later_options: IndexMap::new(),
             defined: BTreeSet::new(),
         }
     }
@@ -228,7 +226,6 @@ impl<'a> Cx<'a> {
         // They may have been read from other directories.
         self.names = Names::default();
         self.later.clear();
-        self.later_options.clear();
         self.sources = Sources::default();
         self.reports.clear();
         self.dropped = 0;
@@ -380,13 +377,6 @@ impl<'a> Cx<'a> {
         entry.2 += 1;
     }
 
-    /// Notes the use of an option of a line that is not in effect yet.
-    pub(crate) fn later_option(&mut self, option: &'static str, at: Span) {
-        self.again.depends();
-        let entry = self.later_options.entry(option).or_insert((at, 0));
-        entry.1 += 1;
-    }
-
     /// Explains what is not visible in the marked text: names that were not replaced, and characters that only look like
     /// blanks.
     fn explain_marks(&mut self) {
@@ -472,10 +462,6 @@ impl<'a> Cx<'a> {
                 new = new.note(format!("it is used in {} more {places}", uses - 1));
             }
             self.report(new);
-        }
-        for (option, (at, _)) in core::mem::take(&mut self.later_options) {
-            let message = format!("{option}: parsed, but not in effect in this version");
-            self.report(Diagnostic::advice(&codes::NOT_IN_EFFECT, message).at(at));
         }
         if self.dropped > 0 {
             let end = if self.flooded() { ", and the rest of the file was not read" } else { "" };

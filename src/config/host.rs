@@ -36,6 +36,8 @@ pub struct Interface {
     pub mtu: u32,
     /// It is a macvlan or ipvlan interface.
     pub stacked: bool,
+    /// The VRF, bridge or bond that it belongs to.
+    pub controller: Option<IfName>,
 }
 
 /// The kind of file at a path.
@@ -260,6 +262,7 @@ impl Interface {
             multicast: true,
             mtu: 1500,
             stacked: false,
+            controller: None,
         }
     }
 }

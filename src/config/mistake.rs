@@ -57,7 +57,7 @@ fn identifies(keyword: &Keyword) -> bool {
 }
 
 /// Errors through which a whole object, or a reference to one, is lost. Their messages contain its name.
-const OBJECTS: [&Code; 8] = [
+const OBJECTS: [&Code; 7] = [
     &codes::INCOMPLETE,
     &codes::DUPLICATE_NAME,
     &codes::DUPLICATE_VRID,
@@ -65,7 +65,6 @@ const OBJECTS: [&Code; 8] = [
     &codes::UNKNOWN_REFERENCE,
     &codes::DEFINED_LATER,
     &codes::FAMILY,
-    &codes::LEFT_OUT,
 ];
 
 /// The meaning of a missing interface.

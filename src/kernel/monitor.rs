@@ -306,7 +306,7 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
     let flags = number(message.body.get(8..12)?)?;
     let (mut name, mut mac, mut mtu) = (None, Mac::default(), 0);
     let body = message.body.get(16..)?;
-    let settings = object::link::settings(body);
+    let (settings, vrf) = (object::link::settings(body), object::link::vrf(body));
     for (kind, value) in attributes(body) {
         match kind {
             IFLA_IFNAME => name = text(value).parse().ok(),
@@ -323,6 +323,7 @@ fn link(message: &Message<'_>) -> Option<Option<Link>> {
         mac,
         mtu,
         settings,
+        vrf,
     }))
 }
 

@@ -34,8 +34,6 @@ pub struct Vrrp {
     pub log_unknown_vrids: bool,
     /// There are virtual servers, and without `vrrp_without_ipvs` no instance takes part while they cannot be served.
     pub needs_ipvs: bool,
-    /// Instances that this version does not support; they do not run.
-    pub parked: Vec<Instance>,
     /// `static_routes`
     pub static_routes: Vec<Route>,
     /// `static_rules`
@@ -197,6 +195,12 @@ impl Instance {
     #[must_use]
     pub fn unicast(&self) -> Option<&Unicast> {
         self.extras.as_ref()?.unicast.as_ref()
+    }
+
+    /// The VRF that its interface is to be in.
+    #[must_use]
+    pub fn vrf(&self) -> Option<&IfName> {
+        self.extras.as_ref()?.vrf.as_ref()
     }
 
     /// The interface that is created for it (`use_vmac`, `use_ipvlan`).

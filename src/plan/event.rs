@@ -10,6 +10,15 @@ use super::table::{Effect, ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
 impl<C: Copy + PartialEq> Table<C> {
+    /// The interface of this name is the device of a VRF with this table, or is not one. To be called before
+    /// [`Self::set_link`].
+    pub fn set_vrf(&mut self, name: &IfName, table: Option<u32>) {
+        match table {
+            Some(table) => self.vrfs.insert(name.clone(), table),
+            None => self.vrfs.remove(name),
+        };
+    }
+
     /// The interface of this name has a new index, or none. Returns the entries to compare again.
     pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
         let before = match link {
@@ -62,7 +71,11 @@ impl<C: Copy + PartialEq> Table<C> {
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
         let links = &self.links;
         let whole = entry.object.interfaces().iter().all(|name| links.contains_key(*name));
-        let place = entry.object.identity().place(|name| links.get(name).copied());
+        let tables = &self.vrfs;
+        let place = entry
+            .object
+            .identity()
+            .place(|name| links.get(name).copied(), |vrf| tables.get(vrf).copied());
         let place = place.filter(|_| whole);
         if entry.place == place {
             return;
@@ -362,7 +375,7 @@ impl<C: Copy + PartialEq> Table<C> {
 
     /// The entries that are routes of one slot, with their places.
     fn in_slot(&self, slot: Slot) -> Vec<(Identity<IfIndex>, ObjectId)> {
-        let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
+        let begin = Identity::Route(Box::new(RouteIdentity { slot, vrf: None, path: Vec::new() }));
         self.by_place
             .range(begin..)
             .take_while(|(place, _)| matches!(place, Identity::Route(r) if r.slot == slot))

@@ -244,14 +244,15 @@ impl fmt::Display for Object {
 }
 
 impl Identity<IfName> {
-    /// The identity with interface indices; none if an interface does not exist.
+    /// The identity with interface indices and the tables of VRFs; none if an interface does not exist.
     pub(super) fn place(
         &self,
         number: impl Fn(&IfName) -> Option<IfIndex>,
+        table: impl Fn(&IfName) -> Option<u32>,
     ) -> Option<Identity<IfIndex>> {
         Some(match self {
             Self::Address(interface, prefix) => Identity::Address(number(interface)?, *prefix),
-            Self::Route(route) => Identity::Route(Box::new(route.place(number)?)),
+            Self::Route(route) => Identity::Route(Box::new(route.place(number, table)?)),
             Self::Link(parent, name) => Identity::Link(number(parent)?, name.clone()),
             Self::Setting(interface, setting) => Identity::Setting(number(interface)?, *setting),
             Self::Rule(rule) => Identity::Rule(rule.clone()),
@@ -375,7 +376,8 @@ impl Op {
     /// The identity of the object in the kernel.
     #[must_use]
     pub fn identity(&self) -> Option<Identity<IfIndex>> {
-        self.object.identity().place(|name| self.number(name))
+        // Routes of operations name the table of their VRF.
+        self.object.identity().place(|name| self.number(name), |_| None)
     }
 
     /// The interface and the address, if it concerns one.

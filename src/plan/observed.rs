@@ -176,7 +176,7 @@ impl Observed {
 
     /// The routes of a slot.
     pub(super) fn in_slot(&self, slot: Slot) -> impl Iterator<Item = &Identity<IfIndex>> {
-        let begin = Identity::Route(Box::new(RouteIdentity { slot, path: Vec::new() }));
+        let begin = Identity::Route(Box::new(RouteIdentity { slot, vrf: None, path: Vec::new() }));
         self.objects
             .range(begin..)
             .map(|(place, _)| place)

@@ -231,20 +231,35 @@ impl<C: Copy + PartialEq> Table<C> {
         removals
     }
 
+    /// An object as the kernel is given it: a route of a VRF is in the table of that.
+    fn in_table(&self, object: &Arc<Object>) -> Arc<Object> {
+        let Object::Route(route) = object.as_ref() else { return Arc::clone(object) };
+        match route.vrf.as_ref().and_then(|vrf| self.vrfs.get(vrf)) {
+            Some(table) => Arc::new(Object::Route(Box::new(super::route::in_table(route, *table)))),
+            None => Arc::clone(object),
+        }
+    }
+
     /// The operation of an entry that is in flight.
     fn op(&self, id: ObjectId) -> Option<Op> {
         let entry = self.entry(id)?;
-        let verb = entry.in_flight.as_ref()?.verb.clone();
+        let verb = match entry.in_flight.as_ref()?.verb.clone() {
+            Verb::Replace { before, in_place } => {
+                Verb::Replace { before: self.in_table(&before), in_place }
+            }
+            verb => verb,
+        };
         let object = match (&verb, &entry.before) {
             // With the kernel's attributes.
             (Verb::Delete { .. }, Some(before)) => before,
             _ => &entry.object,
         };
-        let mut links = self.numbers(object);
+        let object = self.in_table(object);
+        let mut links = self.numbers(&object);
         if let (Object::Link(object), Some(place)) = (object.as_ref(), &entry.place) {
             links.extend(self.numbers.at(place).map(|own| (object.link.name.clone(), own)));
         }
-        Some(Op { verb, object: Arc::clone(object), links })
+        Some(Op { verb, object, links })
     }
 
     /// Processes the kernel's answer to one operation.

@@ -18,6 +18,8 @@ const METRIC_V6: u32 = 1024;
 pub struct RouteIdentity<L> {
     /// The kernel's lookup key of a route.
     pub slot: Slot,
+    /// The VRF whose table is meant, not that of the slot. None in the kernel.
+    pub vrf: Option<IfName>,
     /// The path, empty for types without one (`blackhole` etc.). The last field, so that routes of one slot are
     /// adjacent in the order.
     pub path: Vec<Hop<L>>,
@@ -159,7 +161,12 @@ impl RouteIdentity<IfName> {
     pub(super) fn place(
         &self,
         number: impl Fn(&IfName) -> Option<IfIndex>,
+        table: impl Fn(&IfName) -> Option<u32>,
     ) -> Option<RouteIdentity<IfIndex>> {
+        let mut slot = self.slot;
+        if let Some(vrf) = &self.vrf {
+            slot.table = table(vrf)?;
+        }
         let path = self
             .path
             .iter()
@@ -173,7 +180,7 @@ impl RouteIdentity<IfName> {
                 })
             })
             .collect::<Option<_>>()?;
-        Some(RouteIdentity { slot: self.slot, path })
+        Some(RouteIdentity { slot, vrf: None, path })
     }
 }
 
@@ -187,7 +194,7 @@ pub(super) fn identity(route: &Route) -> RouteIdentity<IfName> {
     } else {
         route.nexthops.iter().filter_map(|h| Hop::new(h.gateway, h.interface.clone())).collect()
     };
-    RouteIdentity { slot, path }
+    RouteIdentity { slot, vrf: route.vrf.clone(), path }
 }
 
 pub(super) fn interfaces(route: &Route) -> Vec<&IfName> {
@@ -195,6 +202,7 @@ pub(super) fn interfaces(route: &Route) -> Vec<&IfName> {
         .interface
         .iter()
         .chain(route.nexthops.iter().filter_map(|h| h.interface.as_ref()))
+        .chain(&route.vrf)
         .collect()
 }
 
@@ -224,10 +232,17 @@ pub(super) fn describe(route: &Route, f: &mut fmt::Formatter<'_>) -> fmt::Result
             write!(f, " dev {interface}")?;
         }
     }
-    if route.table != MAIN && route.table != 0 {
+    if let Some(vrf) = &route.vrf {
+        write!(f, " vrf {vrf}")?;
+    } else if route.table != MAIN && route.table != 0 {
         write!(f, " table {}", route.table)?;
     }
     Ok(())
+}
+
+/// A route in the table of its VRF.
+pub(super) fn in_table(route: &Route, table: u32) -> Route {
+    Route { table, vrf: None, ..route.clone() }
 }
 
 /// The objects of a route. The kernel keeps each nexthop of an IPv6 route as a separate route and reports them one by

@@ -19,6 +19,17 @@ pub struct Link {
     pub mtu: u32,
     /// Settings that the daemon may change temporarily.
     pub settings: Settings,
+    /// Its part in a VRF.
+    pub vrf: Option<VrfRole>,
+}
+
+/// The part of an interface in a VRF.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VrfRole {
+    /// It is the device of a VRF whose routes are in this table.
+    Device { table: u32 },
+    /// It belongs to the VRF of this device.
+    Port { of: IfIndex },
 }
 
 /// Settings of an interface, in the order of [`Setting::ALL`]; none where the kernel does not report it.

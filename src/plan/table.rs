@@ -44,6 +44,8 @@ pub struct Table<C> {
     pub(super) by_source: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) links: BTreeMap<IfName, IfIndex>,
+    /// The tables of VRFs, by the name of their device.
+    pub(super) vrfs: BTreeMap<IfName, u32>,
     pub(super) observed: Observed,
     pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
@@ -116,6 +118,8 @@ pub enum Want {
 pub enum Waits {
     /// An interface does not exist.
     Interface(IfName),
+    /// An interface is not the device of a VRF.
+    Vrf(IfName),
     /// An address of this table does not exist.
     Address(IpAddr),
     /// A table of packet filters does not exist; with its entry.
@@ -149,6 +153,7 @@ impl<C> Default for Table<C> {
             by_source: BTreeSet::new(),
             by_address: BTreeSet::new(),
             links: BTreeMap::new(),
+            vrfs: BTreeMap::new(),
             observed: Observed::default(),
             numbers: Numbers::default(),
             requests: BTreeMap::new(),
@@ -332,6 +337,11 @@ impl<C: Copy + PartialEq> Table<C> {
         let missing = object.interfaces().into_iter().find(|name| !self.links.contains_key(*name));
         if let Some(name) = missing {
             return Some(Waits::Interface(name.clone()));
+        }
+        if let Object::Route(route) = object.as_ref()
+            && let Some(vrf) = route.vrf.as_ref().filter(|vrf| !self.vrfs.contains_key(*vrf))
+        {
+            return Some(Waits::Vrf(vrf.clone()));
         }
         if let Some(waits) = self.waits_for_table(object) {
             return Some(waits);

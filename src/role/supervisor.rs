@@ -66,6 +66,7 @@ fn user() -> Option<(u32, u32)> {
 /// Runs the daemon until it is told to stop. `started` is called once it runs.
 #[must_use]
 pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl FnOnce()) -> Exit {
+    let paths = first.place.pid_files(&options);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = runtime.and_then(|runtime| {
         runtime.block_on(async {
@@ -74,6 +75,9 @@ pub fn run(options: Options, first: First, pid_files: PidFiles, started: impl Fn
     });
     result.unwrap_or_else(|e| {
         tracing::error!("cannot start: {e}");
+        for file in paths.iter().filter_map(|path| PidFile::lock(path).ok()) {
+            file.remove();
+        }
         Exit::Internal
     })
 }

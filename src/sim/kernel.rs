@@ -103,7 +103,8 @@ impl Kernel {
         self.plugs.insert(index, name.clone());
         let name = name.clone();
         let settings = Settings::default();
-        self.links.push(Link { index, name, up: true, arp: true, mac, mtu: 1500, settings });
+        let (up, arp, mtu, vrf) = (true, true, 1500, None);
+        self.links.push(Link { index, name, up, arp, mac, mtu, settings, vrf });
         self.note_settings(index);
         index
     }

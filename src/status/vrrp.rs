@@ -171,6 +171,8 @@ pub enum Missing {
     },
     /// An interface does not exist.
     NoInterface(IfName),
+    /// An interface is not the device of a VRF.
+    NoVrf(IfName),
     /// A virtual address that it depends on does not exist.
     NoAddress(IpAddr),
     /// The table of packet filters that it belongs to does not exist.

@@ -272,6 +272,9 @@ fn read_interfaces() -> BTreeMap<IfName, Interface> {
                 multicast: entry.flags.contains(InterfaceFlags::IFF_MULTICAST),
                 mtu: attribute("mtu").trim().parse().unwrap_or(1500),
                 stacked: kind.contains("DEVTYPE=macvlan") || kind.contains("DEVTYPE=ipvlan"),
+                controller: fs::read_link(format!("/sys/class/net/{name}/master"))
+                    .ok()
+                    .and_then(|path| path.file_name()?.to_str()?.parse().ok()),
             }
         });
         let Some(address) = entry.address else {

@@ -10,6 +10,7 @@ use super::instance::{Instance, say};
 use super::{Action, Engine, Moment, notify};
 use crate::base::{IfIndex, IfName};
 use crate::model::vrrp::Priority;
+use crate::plan::VrfRole;
 use crate::track::{Effect, State, Subject};
 
 /// Attempts after which an address counts as refused permanently if no other address works either.
@@ -34,6 +35,8 @@ pub(super) enum OwnFault {
     /// Its interface does not exist.
     NoInterface,
     InterfaceDown,
+    /// Its interface is not in its VRF.
+    NotInVrf,
     /// The kernel refuses the interface that is created for it.
     NoUpper,
     /// It has no source address for its adverts.
@@ -48,14 +51,15 @@ pub(super) enum OwnFault {
 
 /// A set of [`OwnFault`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct OwnFaults(u8);
+pub(super) struct OwnFaults(u16);
 
 impl OwnFaults {
     /// In the order in which they are reported; faults of tracked objects come before the last one.
-    const ALL: [OwnFault; 8] = [
+    const ALL: [OwnFault; 9] = [
         OwnFault::Quarantined,
         OwnFault::NoInterface,
         OwnFault::InterfaceDown,
+        OwnFault::NotInVrf,
         OwnFault::NoUpper,
         OwnFault::NoSource,
         OwnFault::NoPeer,
@@ -87,6 +91,11 @@ impl Engine {
             Some(link) => {
                 faults
                     .put(OwnFault::InterfaceDown, !link.up && !instance.config.dont_track_primary);
+                let inside = |vrf: &IfName| match link.vrf {
+                    Some(VrfRole::Port { of }) => self.link_index(vrf) == Some(of),
+                    _ => false,
+                };
+                faults.put(OwnFault::NotInVrf, !instance.config.vrf().is_none_or(inside));
                 faults.put(OwnFault::NoUpper, self.refused_upper(instance).is_some());
                 faults.put(OwnFault::NoSource, instance.source.is_none());
                 faults.put(OwnFault::NotJoined, self.refused_join(instance).is_some());
@@ -122,6 +131,11 @@ impl Engine {
             OwnFault::Quarantined => "a step of it failed".to_owned(),
             OwnFault::NoInterface => format!("interface {own} does not exist"),
             OwnFault::InterfaceDown => format!("interface {own} down"),
+            OwnFault::NotInVrf => match instance.config.vrf() {
+                Some(vrf) if self.link_index(vrf).is_none() => format!("VRF {vrf} does not exist"),
+                Some(vrf) => format!("interface {own} is not in VRF {vrf}"),
+                None => String::new(),
+            },
             OwnFault::NoUpper => self.refusal_of_upper(instance),
             OwnFault::NoSource => match instance.config.source {
                 Some(source) => format!("source address {source} not configured"),

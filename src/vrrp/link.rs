@@ -7,7 +7,7 @@ use super::event::{InstanceId, Link, Snapshot};
 use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
-use crate::plan::Sight;
+use crate::plan::{Sight, VrfRole};
 
 /// A snapshot of the whole kernel that is being processed.
 #[derive(Debug)]
@@ -146,7 +146,15 @@ impl Engine {
         }
         let (index, name) = (link.index, link.name.clone());
         self.rename(moment, index, &name);
+        let vrf = link.vrf;
         let before = self.links.insert(index, link);
+        self.objects.set_vrf(
+            &name,
+            match vrf {
+                Some(VrfRole::Device { table }) => Some(table),
+                _ => None,
+            },
+        );
         match self.link_names.get(&name).copied() {
             None => {
                 self.link_names.insert(name.clone(), index);
@@ -166,6 +174,9 @@ impl Engine {
             // The name still refers to another interface, see `rename`.
             Some(_) => {}
         }
+        if before.is_none() && matches!(vrf, Some(VrfRole::Device { .. })) {
+            self.vrf_changed(&name);
+        }
         if before.is_some() && before != self.links.get(&index).cloned() {
             for name in self.names_of(index) {
                 self.interface_changed(&name);
@@ -174,6 +185,15 @@ impl Engine {
             }
         }
         self.work(moment);
+    }
+
+    /// The device of a VRF came or went: notes that the instances in it are reconsidered.
+    fn vrf_changed(&mut self, name: &IfName) {
+        let inside =
+            |id: &InstanceId| self.instance(*id).is_some_and(|i| i.config.vrf() == Some(name));
+        let concerned = self.instances.ids().into_iter().filter(inside).collect();
+        self.each(What::Refresh, concerned);
+        self.then_act();
     }
 
     /// An interface may have a new name. The addresses, adverts and neighbours of the configured (old) name are on this
@@ -269,11 +289,14 @@ impl Engine {
         let affected = self.objects.forget_link(index);
         self.memberships.retain(|(interface, _), _| *interface != index);
         let aliases = self.aliases.remove(&index).unwrap_or_default();
-        if let Some(link) = self.links.remove(&index)
-            && self.link_names.get(&link.name) == Some(&index)
-        {
-            self.link_names.remove(&link.name);
-            self.rebind(&link.name, None);
+        if let Some(link) = self.links.remove(&index) {
+            if self.link_names.get(&link.name) == Some(&index) {
+                self.link_names.remove(&link.name);
+                self.rebind(&link.name, None);
+            }
+            if matches!(link.vrf, Some(VrfRole::Device { .. })) {
+                self.vrf_changed(&link.name);
+            }
         }
         for alias in aliases {
             self.resolve(&alias);

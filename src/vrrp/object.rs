@@ -390,9 +390,7 @@ impl<'a> Lists<'a> {
             position -= addresses.len();
         }
         if let Some(route) = self.routes.get(position) {
-            // The table of a VRF is not known here.
-            let all = if route.vrf.is_none() { objects(route) } else { Vec::new() };
-            return Some(Wanted::Several(all));
+            return Some(Wanted::Several(objects(route)));
         }
         position -= self.routes.len();
         if let Some(rule) = self.rules.get(position) {

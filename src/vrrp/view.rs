@@ -123,7 +123,8 @@ impl Engine {
         let reason = match (entry.refused, self.objects.waits(id)) {
             (
                 Some(refused),
-                None | Some(Waits::Interface(_) | Waits::Address(_) | Waits::Removal(_)),
+                None
+                | Some(Waits::Interface(_) | Waits::Vrf(_) | Waits::Address(_) | Waits::Removal(_)),
             ) => Missing::Refused {
                 errno: refused.errno,
                 attempts: refused.attempts,
@@ -131,6 +132,7 @@ impl Engine {
             },
             (_, Some(waits)) if instance.is_master() => match waits {
                 Waits::Interface(name) => Missing::NoInterface(name),
+                Waits::Vrf(name) => Missing::NoVrf(name),
                 Waits::Address(address) => Missing::NoAddress(address),
                 // Interfaces are not among the objects of an instance.
                 Waits::Removal(_) => return None,

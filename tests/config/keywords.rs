@@ -665,7 +665,7 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
 }
 
 /// Keywords that ask for what happens anyway: the daemon waits for interfaces, and sets of addresses are those of
-/// nftables (N0704). (The word `allow_if_changes`, which would change that, is reported as not in effect.)
+/// nftables (N0704).
 const AS_IT_IS: &[&str] = &["dynamic_interfaces", "vrrp_ipsets"];
 
 /// The part of the model that is in effect in this version. A part that becomes effective is removed from this list,
@@ -724,6 +724,7 @@ fn effective(mut model: Model) -> Model {
             garp_extra: e.garp_extra,
             timer_expired_backup: e.timer_expired_backup,
             receive_buffer: e.receive_buffer,
+            vrf: e.vrf,
             ..InstanceExtras::default()
         });
         instance.extras = effective.filter(|e| *e != InstanceExtras::default()).map(Box::new);

@@ -269,8 +269,8 @@ block! {
         vmac_xmit_base: One<Flag> = "vmac_xmit_base";
         /// Run on an ipvlan interface.
         use_ipvlan: First<UseIpvlan> = "use_ipvlan";
-        /// VRF device of an instance without an interface.
-        vrf: First<Interface> = "vrf", later;
+        /// VRF device of a unicast instance without an interface: it is in FAULT while its interface is not in that VRF.
+        vrf: First<Interface> = "vrf";
         /// Send adverts to these routers instead of the multicast group.
         unicast_peer: Lines<Peer> = "unicast_peer";
         /// Source address of adverts to single routers.

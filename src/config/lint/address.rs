@@ -132,7 +132,7 @@ pub(super) fn shared(kept: &Kept, cx: &mut Load<'_>) {
     for held in &kept.lines {
         let notes = |name: &Name| cx.draft.instances.get(name);
         // An instance that is left out adds nothing.
-        let counts = notes(&held.instance).is_some_and(|n| n.index.is_some() || n.parked);
+        let counts = notes(&held.instance).is_some_and(|n| n.index.is_some());
         if !counts {
             continue;
         }

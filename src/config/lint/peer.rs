@@ -21,14 +21,12 @@ pub(super) fn compare(kept: &Kept, cx: &mut Load<'_>) {
     let Some(peer) = &cx.options.peer else {
         return;
     };
-    let all = |vrrp: &'_ Vrrp| -> Vec<Instance> {
-        vrrp.instances.iter().chain(&vrrp.parked).cloned().collect()
-    };
+    let all = |vrrp: &'_ Vrrp| -> Vec<Instance> { vrrp.instances.clone() };
     let ours: IndexMap<Name, Instance> =
         all(&cx.draft.model.vrrp).into_iter().map(|i| (i.name.clone(), i)).collect();
     let mut by_id: IndexMap<(u8, Family), &Instance> = IndexMap::new();
     let theirs: IndexMap<&Name, &Instance> =
-        peer.vrrp.instances.iter().chain(&peer.vrrp.parked).map(|i| (&i.name, i)).collect();
+        peer.vrrp.instances.iter().map(|i| (&i.name, i)).collect();
     for other in theirs.values() {
         by_id.entry((other.vrid.get(), other.family)).or_insert(other);
     }

@@ -199,9 +199,6 @@ pub(super) fn extras(
         }
     }
     for entry in &block.virtual_routes.items {
-        if entry.value.route.vrf.is_some() {
-            cx.later_option("'vrf' of a route in virtual_routes, which is left out", entry.span);
-        }
         not_static(entry.value.track_group.is_some(), block, entry.span, cx);
     }
     for entry in &block.virtual_rules.items {

@@ -83,7 +83,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     };
     let allow_interface_changes =
         global.dynamic_interfaces.value().is_some_and(|d| d.allow_changes);
-    let dynamic_at = global.dynamic_interfaces.span();
     let flush_services_only = global.lvs_flush_on_stop.value().is_some_and(|f| f.services_only);
     let after_boot = boot.map_or(Duration::ZERO, |boot| {
         boot.saturating_sub(cx.host.uptime().unwrap_or(Duration::ZERO))
@@ -105,9 +104,6 @@ pub(super) fn finish(root: &Root, cx: &mut Load<'_>) {
     draft.vrrp.fifo_states_on_reload = fifo_states_on_reload;
     draft.vrrp.receive_buffers = receive_buffers;
     draft.vrrp.allow_interface_changes = allow_interface_changes;
-    if allow_interface_changes {
-        cx.later_option("'allow_if_changes' of dynamic_interfaces", dynamic_at);
-    }
 }
 
 /// The settings that only concern processes, interfaces and files of the daemon.

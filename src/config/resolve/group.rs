@@ -9,7 +9,7 @@ use super::tracker;
 use crate::base::Name;
 use crate::config::block::group::SyncGroup;
 use crate::config::codes;
-use crate::config::diagnostic::{Class, Diagnostic};
+use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::Block;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::text::ObjectName;
@@ -90,7 +90,6 @@ pub(super) fn finish(cx: &mut Load<'_>) {
     let drafts = core::mem::take(&mut cx.draft.groups);
     for (name, mut draft) in drafts {
         let mut members: IndexSet<Name> = IndexSet::new();
-        let mut parked = false;
         for member in &draft.members {
             let wanted = &member.value.0;
             let problem = match cx.draft.instances.get_mut(wanted) {
@@ -104,7 +103,6 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                     Some(_) => None,
                     None => {
                         notes.group = Some(name.clone());
-                        parked |= notes.parked;
                         if notes.index.is_some() {
                             members.insert(wanted.clone());
                         }
@@ -115,16 +113,6 @@ pub(super) fn finish(cx: &mut Load<'_>) {
             if let Some(message) = problem {
                 cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(member.span));
             }
-        }
-        if parked {
-            let message = format!(
-                "sync group {name} has a member that this version does not support, all its members are left out"
-            );
-            cx.report(
-                Diagnostic::error(&codes::LEFT_OUT, message).class(Class::Quiet).at(draft.span),
-            );
-            forget(&members, cx);
-            continue;
         }
         match members.len() {
             0 => {

@@ -37,7 +37,6 @@ pub(crate) struct Notes {
     /// The group it belongs to.
     pub group: Option<Name>,
     /// This version does not support it.
-    pub parked: bool,
     /// It has `notify_priority_changes` of its own.
     pub says_priority_changes: bool,
 }
@@ -66,24 +65,11 @@ pub(super) fn close(block: &VrrpInstance, cx: &mut Load<'_>) {
         index: None,
         vrid: block.virtual_router_id.span(),
         group: None,
-        parked: false,
         says_priority_changes: block.notify_priority_changes.is_set(),
     };
-    if let Some((instance, reason)) = resolve(block, cx) {
-        match reason {
-            None => {
-                notes.index = Some(cx.draft.model.vrrp.instances.len());
-                cx.draft.model.vrrp.instances.push(instance);
-            }
-            Some((what, at)) => {
-                let message = format!(
-                    "({name}) {what} not supported in this version, the instance is left out"
-                );
-                cx.report(Diagnostic::advice(&codes::LEFT_OUT, message).at(at));
-                notes.parked = true;
-                cx.draft.model.vrrp.parked.push(instance);
-            }
-        }
+    if let Some(instance) = resolve(block, cx) {
+        notes.index = Some(cx.draft.model.vrrp.instances.len());
+        cx.draft.model.vrrp.instances.push(instance);
     }
     cx.draft.instances.insert(name, notes);
 }
@@ -101,10 +87,7 @@ fn incomplete(block: &VrrpInstance, what: &str, cx: &mut Load<'_>) {
     );
 }
 
-/// Why this version does not support an instance, and the place of the setting.
-type Reason = Option<(&'static str, Span)>;
-
-fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)> {
+fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<Instance> {
     let name = &block.header.0;
     let global = cx.draft.global();
     let strict = block.strict_mode.value().map_or_else(|| global.vrrp_strict().0, |b| b.0);
@@ -121,10 +104,6 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
     }
     let (priority, state) = priority(block, strict, cx);
     let wants_master = state == InitialState::Master;
-    let mut reason: Reason = None;
-    if block.vrf.is_set() && !block.interface.is_set() {
-        reason = Some(("unicast in a VRF is", block.vrf.span()));
-    }
     let (authentication, ah_key) = authentication(block, version, strict, cx);
     let advert_int = advert_int(block, version, cx);
     let hmac = extras::hmac(block, strict, cx);
@@ -247,7 +226,7 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<(Instance, Reason)
             cx,
         );
     }
-    Some((instance, reason))
+    Some(instance)
 }
 
 /// The interface, and what is known about it. None if there is none, which is reported.
@@ -284,11 +263,15 @@ fn interface(
 /// The interface of a unicast instance that names none: the one that has its source address, else the default one.
 fn of_source(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<IfName> {
     let source = block.unicast_src_ip.value()?.0;
-    let has_it = |name: &IfName| {
-        let found = cx.host.interface(name);
-        found.is_some_and(|found| found.addresses.iter().any(|prefix| prefix.address == source))
-    };
-    if let Some(found) = cx.host.interfaces().into_iter().find(has_it) {
+    let vrf = block.vrf.value().map(|vrf| &vrf.0);
+    let all = cx.host.interfaces().into_iter();
+    let holders = all.filter_map(|name| Some((cx.host.interface(&name)?, name)));
+    let mut holders: Vec<_> = holders
+        .filter(|(found, _)| found.addresses.iter().any(|prefix| prefix.address == source))
+        .collect();
+    // Two VRFs may have the same addresses.
+    holders.sort_by_key(|(found, _)| vrf.is_some() && found.controller.as_ref() != vrf);
+    if let Some((_, found)) = holders.into_iter().next() {
         return Some(found);
     }
     let default = cx.default_interface()?;

@@ -64,9 +64,6 @@ pub(super) fn statics(root: &Root, cx: &mut Load<'_>) {
     }
     for entry in &root.static_routes.items {
         let value = &entry.value;
-        if value.route.vrf.is_some() {
-            cx.later_option("'vrf' of a route in static_routes, which is left out", entry.span);
-        }
         follow(value.track_group.as_ref(), value.route.interface.as_ref(), entry.span, cx);
     }
     for entry in &root.static_rules.items {

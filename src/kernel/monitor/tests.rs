@@ -48,6 +48,7 @@ fn table(links: &[u32], addresses: &[u8]) -> Snapshot {
         mac: Mac::default(),
         mtu: 1500,
         settings: plan::Settings::default(),
+        vrf: None,
     };
     let address = |last: &u8| Sight::address(IfIndex(1), prefix(&format!("10.0.0.{last}/24")));
     Snapshot {
@@ -134,6 +135,7 @@ fn links_and_addresses_of_others_are_told() {
                 mac: Mac([2, 0, 0, 0, 0, 7]),
                 mtu: 1400,
                 settings: plan::Settings([Some(0); 4]),
+                vrf: None,
             };
             assert_eq!(up, Some(want.clone()));
 

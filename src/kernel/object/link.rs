@@ -21,7 +21,7 @@ use crate::model::{LinkKind, VirtualLink};
 use crate::plan::link::FoundKind;
 use crate::plan::{
     Attributes, ChangeKind, Identity, LinkAttributes, LinkObject, LinkSettings, Op, Outcome,
-    Setting, SettingObject, Settings, Sight, Verb,
+    Setting, SettingObject, Settings, Sight, Verb, VrfRole,
 };
 
 /// Message types.
@@ -38,10 +38,14 @@ const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_AF_SPEC: u16 = 26;
 const IFLA_GROUP: u16 = 27;
+const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
+/// `RTEXT_FILTER_SKIP_STATS`
+const SKIP_STATS: u32 = 8;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_VRF_TABLE: u16 = 1;
 const IFLA_INET_CONF: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 const IFF_UP: u32 = 0x1;
@@ -188,6 +192,26 @@ pub(in crate::kernel) fn settings(body: &[u8]) -> Settings {
     Settings(Setting::ALL.map(|setting| devconf_of(body, number_of(setting))))
 }
 
+/// The part of an interface in a VRF, from its attributes.
+pub(in crate::kernel) fn vrf(body: &[u8]) -> Option<VrfRole> {
+    let (mut table, mut port, mut controller) = (None, false, None);
+    for (kind, value) in attributes(body) {
+        match kind {
+            IFLA_MASTER => controller = number(value),
+            IFLA_LINKINFO => {
+                let own = find(value, IFLA_INFO_KIND).map(plain);
+                port = find(value, IFLA_INFO_SLAVE_KIND).map(plain) == Some(b"vrf");
+                table = find(value, IFLA_INFO_DATA)
+                    .filter(|_| own == Some(b"vrf"))
+                    .and_then(|data| number(find(data, IFLA_VRF_TABLE)?));
+            }
+            _ => {}
+        }
+    }
+    let of = controller.filter(|_| port).map(|of| VrfRole::Port { of: IfIndex(of) });
+    table.map(|table| VrfRole::Device { table }).or(of)
+}
+
 /// The interface of a message, if it is on another one.
 pub(super) fn sight(message: &Message<'_>) -> Option<(Sight, ChangeKind)> {
     let told = Told::of(message)?;
@@ -234,9 +258,10 @@ fn indexed(index: u32) -> LinkMessageBuilder<LinkUnspec> {
     LinkUnspec::new_with_index(index)
 }
 
-/// A message about the interface of this name.
-fn named(link: &VirtualLink) -> LinkMessage {
-    LinkUnspec::new_with_name(&link.name.to_string()).build()
+/// A request for an interface without its counters, which take as long as everything else.
+fn brief(builder: LinkMessageBuilder<LinkUnspec>) -> LinkMessage {
+    let mask = DefaultNla::new(IFLA_EXT_MASK, SKIP_STATS.to_ne_bytes().to_vec());
+    builder.append_extra_attribute(LinkAttribute::Other(mask)).build()
 }
 
 /// A message with the kind and the hardware address of an interface, for a new one or an existing one: the builder for
@@ -282,8 +307,8 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
     let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
     let mut there = None;
     // Another program may have renamed it.
-    let which = op.number(&link.name).map_or_else(|| named(link), |own| indexed(own.0).build());
-    let answer = requests.get(GET, &which, |message| {
+    let which = target(link, op.number(&link.name).map(|own| own.0));
+    let answer = requests.get(GET, &brief(which), |message| {
         there = Told::of(message).and_then(|told| {
             let fits = told.attributes().is_some_and(|a| a.fits(object));
             Some(There {
@@ -316,7 +341,7 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
             let result = if renamed { rename(requests, index, &link.name) } else { Ok(()) };
             // Renaming may have taken it down.
             let now = if renamed && result.is_err() { &name } else { &link.name };
-            set(requests, object, index, now)?;
+            set(requests, object, Some(index), now)?;
             result?;
         }
         None => make(requests, object, parent)?,
@@ -354,27 +379,24 @@ fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
 fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result<(), RequestError> {
     let link = &object.link;
     let (mut group, mut vrf) = (0, None);
-    requests.get(GET, &indexed(parent.0).build(), |message| {
+    requests.get(GET, &brief(indexed(parent.0)), |message| {
         if let Some(told) = Told::of(message) {
             group = told.group;
             vrf = told.master.filter(|_| told.port_kind == b"vrf");
         }
     })?;
-    let message = of_kind(link.kind)
+    let mut message = of_kind(link.kind)
         .name(link.name.to_string())
         .link(parent.0)
-        .link_group(link.group.unwrap_or(group))
-        .build();
-    one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message))?;
-    let mut index = 0;
-    requests
-        .get(GET, &named(link), |message| index = Told::of(message).map_or(0, |told| told.index))?;
+        .link_group(link.group.unwrap_or(group));
     if let Some(vrf) = vrf {
-        one(requests, &Packed::new(SET, 0, &indexed(index).controller(vrf).build()))?;
+        message = message.controller(vrf);
     }
-    set(requests, object, index, &link.name).inspect_err(|_| {
+    // Alone: if this is refused, the interface of this name is of another program.
+    one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message.build()))?;
+    set(requests, object, None, &link.name).inspect_err(|_| {
         // An incomplete one would answer when it must not.
-        let _ = one(requests, &Packed::new(DELETE, 0, &indexed(index).build()));
+        let _ = one(requests, &Packed::new(DELETE, 0, &target(link, None).build()));
     })?;
     if link.notify {
         let _ = one(requests, &Packed::new(SET, 0, &indexed(parent.0).link_group(group).build()));
@@ -382,11 +404,19 @@ fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result
     Ok(())
 }
 
+/// A message about an interface by its number or, if that is not known, its name.
+fn target(link: &VirtualLink, index: Option<u32>) -> LinkMessageBuilder<LinkUnspec> {
+    match index {
+        Some(index) => indexed(index),
+        None => LinkUnspec::new_with_name(&link.name.to_string()),
+    }
+}
+
 /// Gives an interface its settings and its mark, and brings it up.
 fn set(
     requests: &mut Requests,
     object: &LinkObject,
-    index: u32,
+    index: Option<u32>,
     name: &IfName,
 ) -> Result<(), RequestError> {
     let LinkObject { link, mark, .. } = object;
@@ -399,13 +429,31 @@ fn set(
         (PROMOTE_SECONDARIES, promote_secondaries),
     ];
     let all: Vec<(u16, u32)> = all.iter().filter_map(|(k, v)| Some((*k, (*v)?))).collect();
-    if !all.is_empty() {
-        one(requests, &Packed::new(SET, 0, &devconf(IfIndex(index), &all)))?;
+    let of_v4 = (!all.is_empty()).then(|| inet(&all));
+    // Refused if the kernel has no IPv6, which has the same effect.
+    let mode = LinkSettings::of(link).address_generation;
+    let of_v6 = mode.map(|mode| spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode])));
+    let has_v4 = of_v4.is_some();
+    let packed: Vec<Packed> = of_v4
+        .into_iter()
+        .chain(of_v6)
+        .map(|attribute| {
+            let message = target(link, index).append_extra_attribute(attribute).build();
+            Packed::new(SET, 0, &message)
+        })
+        .collect();
+    let mut results = requests.change(&packed).into_iter();
+    if has_v4 {
+        results.next().unwrap_or(Ok(()))?;
     }
-    if let Some(mode) = LinkSettings::of(link).address_generation {
-        set_v6(requests, link, (index, name), mode);
+    if results.next().is_some_and(|result| result.is_ok()) {
+        switch_v6(link, name);
     }
-    let mut up = of_kind(link.kind).index(index).up();
+    let mut up = match index {
+        Some(index) => of_kind(link.kind).index(index),
+        None => of_kind(link.kind).name(link.name.to_string()),
+    }
+    .up();
     if let Some(group) = link.group {
         up = up.link_group(group);
     }
@@ -416,20 +464,14 @@ fn set(
     one(requests, &Packed::new(NEW, 0, &up.build()))
 }
 
-/// Prevents an interface from generating IPv6 addresses, and disables IPv6 if it should have none.
-fn set_v6(requests: &mut Requests, link: &VirtualLink, (index, name): (u32, &IfName), mode: u8) {
-    // Refused if the kernel has no IPv6, which has the same effect.
-    let none = spec(libc::AF_INET6, &nest(IFLA_INET6_ADDR_GEN_MODE, &[mode]));
-    let none = indexed(index).append_extra_attribute(none).build();
-    let generation = one(requests, &Packed::new(SET, 0, &none));
-    if generation.is_ok() {
-        // Without addresses it would only report its memberships, from the virtual MAC.
-        let value = if link.carries_v6 { "0" } else { "1" };
-        let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
-        let file = std::fs::File::options().write(true).open(path);
-        if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
-            tracing::debug!("cannot write disable_ipv6 of {name}: {e}");
-        }
+/// Disables IPv6 on an interface that generates no addresses and should have none: it would only report its
+/// memberships, from the virtual MAC.
+fn switch_v6(link: &VirtualLink, name: &IfName) {
+    let value = if link.carries_v6 { "0" } else { "1" };
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
+    let file = std::fs::File::options().write(true).open(path);
+    if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
+        tracing::debug!("cannot write disable_ipv6 of {name}: {e}");
     }
 }
 
@@ -444,7 +486,7 @@ pub(super) fn change_setting(op: &Op, object: &SettingObject, requests: &mut Req
     let Some(value) = value else { return Outcome::Already };
     let number = number_of(object.setting);
     let mut found = None;
-    let answer = requests.get(GET, &indexed(interface.0).build(), |message| {
+    let answer = requests.get(GET, &brief(indexed(interface.0)), |message| {
         found = devconf_of(message.body.get(16..).unwrap_or_default(), number);
     });
     match answer {

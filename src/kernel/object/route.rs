@@ -309,7 +309,7 @@ fn sights_of(message: &Message<'_>) -> Option<Vec<(Sight, ChangeKind)>> {
             ways.iter().filter_map(|way| Hop::new(way.gateway, way.link)).collect()
         };
         let links = ways.iter().filter_map(|way| way.link).collect();
-        let identity = Identity::Route(Box::new(RouteIdentity { slot, path }));
+        let identity = Identity::Route(Box::new(RouteIdentity { slot, vrf: None, path }));
         let attributes = Some(Box::new(Attributes::Route(RouteAttributes {
             onlink: matches!(ways, [way] if way.onlink),
             ..rest.clone()

@@ -231,6 +231,7 @@ fn link(index: IfIndex, name: &str, up: bool) -> Link {
         mac: Mac([2, 0, 0, 0, octet, 1]),
         mtu: 1500,
         settings: crate::plan::Settings::default(),
+        vrf: None,
     }
 }
 

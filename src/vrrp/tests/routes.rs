@@ -5,7 +5,7 @@ use crate::model::Route;
 use crate::model::extras::InstanceExtras;
 use crate::model::route::RouteMode;
 use crate::plan::route::{Hop, RouteIdentity, Slot};
-use crate::plan::{ChangeKind, Identity};
+use crate::plan::{ChangeKind, Identity, VrfRole};
 use crate::status::vrrp::{Missing, MissingObject};
 
 fn route(destination: &str, via: [u8; 4]) -> Route {
@@ -40,7 +40,7 @@ fn master() -> Host {
 fn sight(destination: &str, via: [u8; 4]) -> Sight {
     let slot = Slot::new(prefix(destination), None, 254, 0, 0);
     let path = vec![Hop::Gateway(via.into(), None)];
-    let identity = Identity::Route(Box::new(RouteIdentity { slot, path }));
+    let identity = Identity::Route(Box::new(RouteIdentity { slot, vrf: None, path }));
     Sight { identity, links: vec![ETH], attributes: None }
 }
 
@@ -264,6 +264,87 @@ fn a_route_waits_for_its_interface() {
     host.look();
     host.event(Event::LinkGone(IfIndex(7)));
     assert_eq!(host.ops(), Vec::<String>::new());
+}
+
+const VRF: IfIndex = IfIndex(8);
+
+/// The device of a VRF, or an interface in one.
+fn with(vrf: Option<VrfRole>, link: Link) -> Event<'static> {
+    Event::Link(Link { vrf, ..link })
+}
+
+#[test]
+fn a_route_of_a_vrf_is_in_the_table_of_that_and_waits_for_it() {
+    let mut config = config(200);
+    let mut blue = route("0.0.0.0/0", [10, 0, 2, 9]);
+    blue.vrf = Some("blue".parse().unwrap());
+    routes(&mut config).push(blue);
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    let missing = |host: &Host| {
+        let missing = host.engine.view(host.now).instances[0].objects_missing.clone();
+        missing.into_iter().map(|m| m.reason).collect::<Vec<_>>()
+    };
+    let blue = || "blue".parse().unwrap();
+    assert_eq!(host.state(), State::Master);
+    assert_eq!(missing(&host), [Missing::NoInterface(blue())]);
+    host.look();
+    // Another interface of that name is of no use.
+    host.event(with(None, link(VRF, "blue", true)));
+    assert_eq!((host.ops(), missing(&host)), (vec![], vec![Missing::NoVrf(blue())]));
+    for (number, table) in [(9, 10), (10, 11)] {
+        host.event(Event::LinkGone(IfIndex(number - 1)));
+        assert_eq!(missing(&host), [Missing::NoInterface(blue())]);
+        host.look();
+        let device = Some(VrfRole::Device { table });
+        host.event(with(device, link(IfIndex(number), "blue", true)));
+        let added = format!("+route default via 10.0.2.9 dev enp0s8 table {table}");
+        assert_eq!((host.ops(), missing(&host)), (vec![added], vec![]));
+    }
+    host.look();
+    host.hear(PEER, 250);
+    let removed = "-route default via 10.0.2.9 dev enp0s8 table 11".to_owned();
+    assert!(host.ops().contains(&removed), "{:?}", host.ops());
+}
+
+#[test]
+fn an_instance_of_a_vrf_is_in_fault_while_its_interface_is_not_in_it() {
+    let mut config = failover(200);
+    config.instances[0].extras = Some(Box::new(InstanceExtras {
+        vrf: Some("blue".parse().unwrap()),
+        ..InstanceExtras::default()
+    }));
+    let mut host = Host::new(config);
+    assert_eq!(
+        (host.state(), host.faults()),
+        (State::Fault, vec!["VRF blue does not exist".into()])
+    );
+    let device = |name: &str| with(Some(VrfRole::Device { table: 10 }), link(VRF, name, true));
+    host.event(device("blue"));
+    assert_eq!(host.faults(), ["interface enp0s8 is not in VRF blue"]);
+    let port = Some(VrfRole::Port { of: VRF });
+    host.event(with(port, link(ETH, "enp0s8", true)));
+    host.pass(10 * SECOND);
+    assert_eq!((host.state(), host.faults()), (State::Master, vec![]));
+    // It leaves the VRF, and comes back.
+    host.event(with(None, link(ETH, "enp0s8", true)));
+    assert_eq!(
+        (host.state(), host.faults()),
+        (State::Fault, vec!["interface enp0s8 is not in VRF blue".into()])
+    );
+    host.event(with(port, link(ETH, "enp0s8", true)));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    // The VRF vanishes; the kernel tells of its device first.
+    host.event(Event::LinkGone(VRF));
+    assert_eq!(
+        (host.state(), host.faults()),
+        (State::Fault, vec!["VRF blue does not exist".into()])
+    );
+    // A snapshot may have the port before the device.
+    host.event(device("blue"));
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
 }
 
 #[test]
