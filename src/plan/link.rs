@@ -260,7 +260,7 @@ impl<C: Copy + PartialEq> Table<C> {
     pub fn rename_link(&mut self, parent: &IfName, from: &IfName, to: &IfName) -> bool {
         let [old, new] = [from, to].map(|name| Identity::Link(parent.clone(), name.clone()));
         let [old_place, new_place] =
-            [&old, &new].map(|key| key.place(|n| self.links.get(n).copied()));
+            [&old, &new].map(|key| key.place(|n| self.links.get(n).copied(), |_| None));
         let (Some(old_place), Some(new_place)) = (old_place, new_place) else { return false };
         if self.by_key.contains_key(&new) || self.observed.has(&new_place) {
             return false;
