@@ -236,7 +236,8 @@ class Net:
         for k in range(self.links):
             for r in ("10.%d.1.0/24", "10.%d.2.0/24"):
                 sh(["ip", "-n", self.ns[h], "addr", "flush", "dev", "eth%d" % k, "to", r % (100 + k)], False)
-        stacked = re.findall(r"^\d+: ([^@]+)@eth", sh(["ip", "-n", self.ns[h], "-o", "link", "show", "type", "macvlan"]), re.M)
+        shown = sh(["ip", "-n", self.ns[h], "-o", "link", "show", "type", "macvlan"])
+        stacked = re.findall(r"^\d+: ([^@]+)@eth", shown, re.M)
         sh(["ip", "-n", self.ns[h], "-batch", "-"], input="".join("link del %s\n" % name for name in stacked))
 
     def vips(self, h):

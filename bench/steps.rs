@@ -159,6 +159,7 @@ fn link(number: u32, up: bool) -> Link {
         mac: Mac([2, 0, 0, 0, 0, 1]),
         mtu: 1500,
         settings: evervip::plan::Settings::default(),
+        vrf: None,
     }
 }
 

@@ -4,10 +4,10 @@
 use core::ops::Deref;
 
 use super::context::Cx;
-use super::document::{Node, RAW};
+use super::document::Node;
 use super::schema::{Keyword, Next, Shape, Single, Slot, Times, Words};
 use super::span::Spanned;
-use super::words::Statement;
+use super::words::{Statement, split_script};
 
 /// A statement that cannot be used: its keyword and place.
 pub(crate) type Refused = Spanned<&'static str>;
@@ -82,15 +82,14 @@ impl<S: Slot + Single> Slot for Judging<S> {
     }
 }
 
-/// The words of a statement after its keyword, as they are written.
+/// The words of a statement after its keyword. A quote that is not closed makes one more word, so that a dump cannot be
+/// used either.
 fn words(statement: &Statement<'_>) -> Vec<Vec<u8>> {
-    let after = |at: usize| statement.word(at).map(|word| word.bytes.to_vec());
-    let raw = statement.raw();
-    if raw.contains(&b'"') || raw.contains(&b'\'') {
-        // Its quotes may be what is wrong with it.
-        let blank = raw.iter().position(|b| super::text::is_blank(*b)).unwrap_or(raw.len());
-        let rest = raw.get(blank..).unwrap_or_default().trim_ascii_start();
-        return vec![[&[RAW], rest].concat()];
+    let mut words: Vec<Vec<u8>> = (1..statement.len())
+        .map_while(|at| statement.word(at).map(|word| word.bytes.to_vec()))
+        .collect();
+    if split_script(statement.raw()).is_err() {
+        words.extend([b"?".to_vec(), b"?".to_vec()]);
     }
-    (1..statement.len()).map_while(after).collect()
+    words
 }

@@ -94,12 +94,16 @@ fn a_pattern_that_cannot_be_used_stays_and_is_an_error() {
              HTTP_GET {{\n   url {{\n    path /\n    regex \"{pattern}\"\n   }}\n  }}\n }}\n}}\n"
         );
         let loaded = load_text(&text);
-        assert_eq!(codes(&loaded), ["E0300"], "{pattern}: {:?}", said(&loaded));
-        let notes: Vec<_> = loaded.diagnostics.iter().flat_map(|d| d.notes.clone()).collect();
-        assert_eq!(notes, ["the page fails this check, so its server stays out of service"]);
+        assert_eq!(codes(&loaded), ["E0300", "W0416"], "{pattern}: {:?}", said(&loaded));
+        assert!(
+            said(&loaded)[1].contains("the server stays out of service"),
+            "{:?}",
+            said(&loaded)
+        );
         let server = &loaded.model.lvs.services[0].servers[0];
         let CheckerKind::Http(check) = &server.checkers[0].kind else { panic!("another check") };
         assert!(check.urls[0].pattern.is_some(), "{pattern}");
+        assert!(server.checkers[0].unusable.is_some(), "{pattern}");
     }
 }
 

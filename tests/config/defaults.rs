@@ -173,6 +173,7 @@ const NOTHING: &[(&str, &[&str])] = &[
 const WORDS: &[&str] = &[
     "/dev/null if given without a value",
     "104 KiB, also the least",
+    "1 MiB, also the least",
     "4 MiB, also the least",
     "8 MiB, also the least",
     "/usr/lib/iproute2, then /usr/share/iproute2",
@@ -312,6 +313,10 @@ const IN_PROSE: &[(&str, &str)] = &[
     (
         "global_defs checker_process_name",
         "resolved by the process itself: place::processes_are_treated_as_configured",
+    ),
+    (
+        "global_defs bfd_process_name",
+        "resolved by the process itself: place::the_bfd_thread_is_treated_as_configured",
     ),
     ("url virtualhost", "resolved for each request: tests/check/pages.rs"),
     ("url tls_compliant", "resolved for each request: check::probe::http"),

@@ -94,6 +94,7 @@ impl Handle {
     ///
     /// # Errors
     /// Returns the message if the queue of the real-time thread is full.
+    #[allow(clippy::result_large_err, reason = "the message itself, which the caller keeps")]
     pub fn send(&mut self, message: Input) -> Result<(), Input> {
         let result = self.input.push(message);
         self.to.call();
