@@ -132,7 +132,8 @@ fn adverts_are_heard_on_both_interfaces() {
 /// An interface that the host has at the start, created by a daemon with this mark.
 fn left_behind(parent: IfIndex, name: &str, mark: &str) -> Sight {
     let link = LinkObject { mark: mark.into(), ..object(&config(100)) };
-    let attributes = crate::plan::Attributes::Link(LinkAttributes::of(&link));
+    let found = LinkAttributes { name: name.parse().unwrap(), ..LinkAttributes::of(&link) };
+    let attributes = crate::plan::Attributes::Link(found);
     let identity = Identity::Link(parent, name.parse().unwrap());
     Sight { identity, links: vec![parent], attributes: Some(Box::new(attributes)) }
 }
