@@ -38,6 +38,7 @@ mod probe;
 mod process;
 mod reader;
 mod reload;
+mod renamed;
 mod route;
 mod rule;
 mod scenario;
@@ -98,6 +99,7 @@ fn main() -> ExitCode {
         tracker::CASES,
         bfd::CASES,
         unicast::CASES,
+        renamed::CASES,
         vmac::CASES,
         vmac::guest::CASES,
         service::CASES,

@@ -30,15 +30,15 @@ cases![Here:
     reports_of_the_segment_are_switched_off_while_that_is_asked_for,
 ];
 
-const VIP: &str = "10.0.0.100";
+pub const VIP: &str = "10.0.0.100";
 
 /// The virtual MAC of an IPv4 router (RFC 9568 7.3).
-const fn virtual_mac(vrid: u8) -> Mac {
+pub const fn virtual_mac(vrid: u8) -> Mac {
     Mac([0, 0, 0x5e, 0, 1, vrid])
 }
 
 /// The failover example with virtual MACs, and its router id.
-fn pair(more: &str) -> ([String; 2], u8) {
+pub fn pair(more: &str) -> ([String; 2], u8) {
     let of = |text| within(text, "vrrp_instance VRRP1 {", &format!("use_vmac\n {more}"));
     let vrid = FAILOVER[0]
         .lines()
@@ -295,7 +295,7 @@ fn a_backup_says_nothing_over_ipv6_either(lab: &mut Lab) -> Res {
 }
 
 /// Tries to connect to a host: a refused connection counts as an answer.
-fn reach(node: &Node, address: &'static str) -> Res {
+pub fn reach(node: &Node, address: &'static str) -> Res {
     let answer = node.run(move || {
         let address = SocketAddr::new(address.parse().expect("an address"), 9);
         TcpStream::connect_timeout(&address, LIMIT).err().map(|e| e.kind())
@@ -304,7 +304,7 @@ fn reach(node: &Node, address: &'static str) -> Res {
     Ok(())
 }
 
-fn index(node: &Node, name: &str) -> Res<String> {
+pub fn index(node: &Node, name: &str) -> Res<String> {
     node.must(["cat", &format!("/sys/class/net/{name}/ifindex")])
 }
 

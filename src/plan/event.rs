@@ -187,6 +187,7 @@ impl<C: Copy + PartialEq> Table<C> {
 
     /// Notes that the kernel has an object.
     pub fn saw(&mut self, sight: Sight) {
+        let Some(sight) = self.at_its_place(sight, false) else { return };
         let identity = sight.identity.clone();
         if self.observed.saw(sight)
             && let Some(id) = self.by_place.get(&identity).copied()
@@ -203,6 +204,7 @@ impl<C: Copy + PartialEq> Table<C> {
         affected: &mut Vec<ObjectId>,
     ) -> bool {
         let Some(lost) = self.observed.lost(identity) else { return false };
+        self.numbers.vacate(identity);
         if let Some(address) = lost.last {
             self.lost_source(address, affected);
         }
@@ -256,6 +258,17 @@ impl<C: Copy + PartialEq> Table<C> {
 
     /// Processes an event of the kernel.
     pub fn changed(&mut self, change: &Change) -> Effect {
+        let placed;
+        let change = if matches!(change.sight.identity, Identity::Link(..)) {
+            let gone = change.kind == ChangeKind::Gone;
+            let Some(sight) = self.at_its_place(change.sight.clone(), gone) else {
+                return Effect { foreign: true, ..Effect::default() };
+            };
+            placed = Change { sight, ..*change };
+            &placed
+        } else {
+            change
+        };
         let identity = &change.sight.identity;
         let mut effect = Effect::default();
         let known = self.by_place.get(identity).copied();

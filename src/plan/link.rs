@@ -1,8 +1,10 @@
 //! Interfaces that the daemon creates, and settings of interfaces that it changes, as objects.
 
 use core::fmt;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::object::{Difference, Identity, Object};
+use super::object::{Attributes, Difference, Identity, Object, Sight};
 use super::table::{ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Mac};
 use crate::model::link::IpvlanMode;
@@ -12,6 +14,10 @@ use crate::model::{LinkKind, VirtualLink};
 /// The attributes of an interface on another one that the kernel reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkAttributes {
+    /// Its name. It is not compared like the others: an interface with another one serves as well.
+    pub name: IfName,
+    /// Its own number, if the kernel reported it.
+    pub index: Option<IfIndex>,
     pub kind: FoundKind,
     /// Its link group.
     pub group: u32,
@@ -89,13 +95,21 @@ impl LinkAttributes {
             LinkKind::Ipvlan { mode } => FoundKind::Ipvlan { mode: Some(mode) },
         };
         let settings = LinkSettings::of(link);
-        Self { kind, group: link.group.unwrap_or(0), up: true, settings, alias: mark.clone() }
+        Self {
+            name: link.name.clone(),
+            index: None,
+            kind,
+            group: link.group.unwrap_or(0),
+            up: true,
+            settings,
+            alias: mark.clone(),
+        }
     }
 
-    /// Whether it matches `wanted`.
+    /// Whether it matches `wanted`, but for its name.
     #[must_use]
     pub fn fits(&self, wanted: &LinkObject) -> bool {
-        let Self { kind, group, up, settings, alias } = Self::of(wanted);
+        let Self { kind, group, up, settings, alias, .. } = Self::of(wanted);
         // Without a group of its own it has that of its parent.
         let grouped = self.group == group || wanted.link.group.is_none();
         let marked = self.alias == alias || alias.is_empty();
@@ -105,6 +119,29 @@ impl LinkAttributes {
             (found, wanted) => found == wanted,
         };
         same && grouped && marked && self.up == up && self.settings.fit(&settings)
+    }
+
+    /// An interface with these attributes as the daemon has it that wants `wanted`.
+    pub(super) fn applied_to(&self, wanted: &LinkObject) -> LinkObject {
+        let link = VirtualLink { name: self.name.clone(), ..wanted.link.clone() };
+        LinkObject { link, mark: wanted.mark.clone(), differs: !self.fits(wanted) }
+    }
+
+    /// The name of its kind.
+    #[must_use]
+    pub const fn word(&self) -> &'static str {
+        match self.kind {
+            FoundKind::Macvlan { .. } => "macvlan",
+            FoundKind::Ipvlan { .. } => "ipvlan",
+        }
+    }
+
+    /// Whether it can serve as `wanted` under another name: it has the hardware address, which no other interface can
+    /// have, and is not known to be somebody else's.
+    fn can_be(&self, wanted: &LinkObject) -> bool {
+        self.kind == Self::of(wanted).kind
+            && matches!(self.kind, FoundKind::Macvlan { .. })
+            && (self.alias.is_empty() || self.alias == wanted.mark)
     }
 
     /// An interface with these attributes as an object that nobody wants, to remove it.
@@ -135,8 +172,43 @@ pub struct LinkObject {
     /// The mark of this daemon, which its interfaces have as their alias: a later process recognises them by it. Empty:
     /// none.
     pub mark: Box<str>,
-    /// The kernel's interface differs.
+    /// The kernel's interface differs, in more than its name.
     pub differs: bool,
+}
+
+/// The interfaces on other ones by their own numbers: one that is renamed stays the same object until it is gone.
+#[derive(Debug, Default)]
+pub(super) struct Numbers {
+    by_number: BTreeMap<IfIndex, Identity<IfIndex>>,
+    by_place: BTreeMap<Identity<IfIndex>, IfIndex>,
+}
+
+impl Numbers {
+    /// The number of the interface at a place.
+    pub(super) fn at(&self, place: &Identity<IfIndex>) -> Option<IfIndex> {
+        self.by_place.get(place).copied()
+    }
+
+    fn put(&mut self, number: IfIndex, place: Identity<IfIndex>) {
+        self.remove(number);
+        if let Some(other) = self.by_place.insert(place.clone(), number) {
+            self.by_number.remove(&other);
+        }
+        self.by_number.insert(number, place);
+    }
+
+    fn remove(&mut self, number: IfIndex) {
+        if let Some(place) = self.by_number.remove(&number) {
+            self.by_place.remove(&place);
+        }
+    }
+
+    /// The interface at a place is gone.
+    pub(super) fn vacate(&mut self, place: &Identity<IfIndex>) {
+        if let Some(number) = self.by_place.remove(place) {
+            self.by_number.remove(&number);
+        }
+    }
 }
 
 /// A setting of an interface that is changed as long as it is needed.
@@ -151,6 +223,163 @@ pub struct SettingObject {
 }
 
 impl<C: Copy + PartialEq> Table<C> {
+    /// The sight of an interface on another one at the place that it had when it got its number: another program may
+    /// have renamed it. None if an interface that was renamed still has the place of this one's name.
+    pub(super) fn at_its_place(&mut self, mut sight: Sight, gone: bool) -> Option<Sight> {
+        let Some(Attributes::Link(LinkAttributes { index: Some(number), .. })) =
+            sight.attributes.as_deref()
+        else {
+            return Some(sight);
+        };
+        let number = *number;
+        let known = self.numbers.by_number.get(&number).cloned();
+        if let (Some(Identity::Link(on, _)), Identity::Link(parent, _)) = (&known, &sight.identity)
+            && let Some(place) = known.as_ref().filter(|place| **place != sight.identity)
+        {
+            if on == parent && self.by_place.contains_key(place) {
+                sight.identity = place.clone();
+            } else {
+                // One of others is where its name says.
+                self.observed.lost(place);
+                self.numbers.remove(number);
+            }
+        }
+        let other = self.numbers.at(&sight.identity).filter(|other| *other != number);
+        if other.is_some() && self.observed.has(&sight.identity) {
+            return None;
+        }
+        if gone {
+            self.numbers.remove(number);
+        } else {
+            self.numbers.put(number, sight.identity.clone());
+        }
+        Some(sight)
+    }
+
+    /// Gives a wanted interface another name: it stays the same interface. False if that is not possible.
+    pub fn rename_link(&mut self, parent: &IfName, from: &IfName, to: &IfName) -> bool {
+        let [old, new] = [from, to].map(|name| Identity::Link(parent.clone(), name.clone()));
+        let [old_place, new_place] =
+            [&old, &new].map(|key| key.place(|n| self.links.get(n).copied(), |_| None));
+        let (Some(old_place), Some(new_place)) = (old_place, new_place) else { return false };
+        if self.by_key.contains_key(&new) || self.observed.has(&new_place) {
+            return false;
+        }
+        let Some(id) = self.by_key.remove(&old) else { return false };
+        self.by_key.insert(new, id);
+        if self.by_place.remove(&old_place).is_some() {
+            self.by_place.insert(new_place.clone(), id);
+        }
+        self.observed.rename(&old_place, &new_place);
+        if let Some(number) = self.numbers.at(&old_place) {
+            self.numbers.put(number, new_place.clone());
+        }
+        let present = self.observed.has(&new_place);
+        let Some(entry) = self.entry_mut(id) else { return false };
+        if let Object::Link(was) = entry.object.as_ref() {
+            let link = VirtualLink { name: to.clone(), ..was.link.clone() };
+            let object = LinkObject { link, ..(**was).clone() };
+            let was =
+                core::mem::replace(&mut entry.object, Arc::new(Object::Link(Box::new(object))));
+            if present && entry.before.is_none() {
+                entry.before = Some(was);
+            }
+        }
+        if let Some(asked) = &mut entry.in_flight {
+            asked.sight.identity = new_place.clone();
+        }
+        entry.place = Some(new_place);
+        entry.refused = None;
+        true
+    }
+
+    /// Whether an entry is an interface that exists and is as wanted, but for its name.
+    #[must_use]
+    pub fn is_misnamed(&self, id: ObjectId) -> bool {
+        let Some(entry) = self.entry(id) else { return false };
+        match (entry.there(), entry.object.as_ref()) {
+            (Object::Link(found), Object::Link(wanted)) => {
+                let renamed = VirtualLink { name: found.link.name.clone(), ..wanted.link.clone() };
+                let same = difference(found, &LinkObject { link: renamed, ..(**wanted).clone() });
+                self.is_present(id)
+                    && found.link.name != wanted.link.name
+                    && same == Difference::None
+            }
+            _ => false,
+        }
+    }
+
+    /// An unwanted interface that must be gone before a wanted one can be created: it has the same hardware address
+    /// or name, or is of another kind, which the kernel does not allow on one parent.
+    pub(super) fn in_the_way(&self, id: ObjectId) -> Option<ObjectId> {
+        let entry = self.entry(id)?;
+        let Object::Link(wanted) = entry.object.as_ref() else { return None };
+        if self.is_present(id) {
+            return None;
+        }
+        let named = self.links.get(&wanted.link.name);
+        let named = named.and_then(|number| self.numbers.by_number.get(number));
+        let named = named.and_then(|place| self.by_place.get(place).copied());
+        let beside = self.on_interface(&wanted.link.parent).into_iter().filter(|other| {
+            self.entry(*other).is_some_and(|other| match other.object.as_ref() {
+                Object::Link(other) => match (other.link.kind, wanted.link.kind) {
+                    (LinkKind::Macvlan { mac: one }, LinkKind::Macvlan { mac: another }) => {
+                        one == another
+                    }
+                    (LinkKind::Ipvlan { .. }, LinkKind::Ipvlan { .. }) => false,
+                    _ => true,
+                },
+                _ => false,
+            })
+        });
+        named.into_iter().chain(beside).find(|other| {
+            *other != id
+                && self.is_present(*other)
+                && self.entry(*other).is_some_and(|other| other.claimants.is_empty())
+        })
+    }
+
+    /// Wanted interfaces that do not exist, after an unwanted one is gone.
+    pub(super) fn missing_links(&self) -> Vec<ObjectId> {
+        let begin = Identity::Link(IfIndex(0), IfName::eth0());
+        let all = self.by_place.range(begin..);
+        all.take_while(|(place, _)| matches!(place, Identity::Link(..)))
+            .map(|(_, id)| *id)
+            .filter(|id| {
+                let claimed = self.entry(*id).is_some_and(|entry| !entry.claimants.is_empty());
+                claimed && !self.is_present(*id)
+            })
+            .collect()
+    }
+
+    /// Lets existing macvlans with the hardware address of a missing one serve as that one: no other can be created
+    /// beside them. Returns the entries, with the present names.
+    pub fn adopt_links(&mut self) -> Vec<(ObjectId, IfName)> {
+        let mut adopted = Vec::new();
+        for id in self.missing_links() {
+            let Some(entry) = self.entry(id) else { continue };
+            let (Object::Link(wanted), Some(Identity::Link(parent, _))) =
+                (entry.object.as_ref(), &entry.place)
+            else {
+                continue;
+            };
+            let found = self
+                .observed
+                .stacked_on(*parent)
+                .find(|(place, found)| found.can_be(wanted) && !self.by_place.contains_key(*place));
+            let Some((old, found)) = found else { continue };
+            let (old, name) = (old.clone(), found.name.clone());
+            let Some(place) = entry.place.clone() else { continue };
+            self.observed.rename(&old, &place);
+            if let Some(number) = self.numbers.at(&old) {
+                self.numbers.put(number, place);
+            }
+            self.compare(id);
+            adopted.push((id, name));
+        }
+        adopted
+    }
+
     /// Takes interfaces with this mark that no entry names: an earlier process with another configuration created them.
     /// They become entries that nobody claims. Returns these.
     pub fn take_strays(&mut self, mark: &str) -> Vec<ObjectId> {

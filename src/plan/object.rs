@@ -184,10 +184,7 @@ impl Object {
                 _ => self.clone(),
             },
             Attributes::Link(found) => match self {
-                Self::Link(new) => {
-                    let differs = !found.fits(new);
-                    Self::Link(Box::new(LinkObject { differs, ..(**new).clone() }))
-                }
+                Self::Link(new) => Self::Link(Box::new(found.applied_to(new))),
                 _ => self.clone(),
             },
             Attributes::SyncDaemon(found) => match self {
@@ -338,7 +335,7 @@ pub struct Op {
     /// What to do with it.
     pub verb: Verb,
     pub object: Arc<Object>,
-    /// The indices of the interfaces that it names.
+    /// The indices of the interfaces that it names; for an interface on another one, also its own if known.
     pub links: Vec<(IfName, IfIndex)>,
 }
 

@@ -104,6 +104,16 @@ impl Observed {
         }
     }
 
+    /// An object has another identity, on the same interfaces.
+    pub(super) fn rename(&mut self, old: &Identity<IfIndex>, new: &Identity<IfIndex>) {
+        let Some(seen) = self.objects.remove(old) else { return };
+        for link in &seen.links {
+            self.by_link.remove(&(*link, old.clone()));
+            self.by_link.insert((*link, new.clone()));
+        }
+        self.objects.insert(new.clone(), seen);
+    }
+
     /// Removes an object. None if it was not known.
     pub(super) fn lost(&mut self, identity: &Identity<IfIndex>) -> Option<Lost> {
         let seen = self.objects.remove(identity)?;
@@ -176,13 +186,30 @@ impl Observed {
     /// The interfaces on other ones.
     pub(super) fn stacked(&self) -> impl Iterator<Item = (&Identity<IfIndex>, &LinkAttributes)> {
         // No interface has the number 0.
-        let begin = Identity::Link(IfIndex(0), IfName::eth0());
+        self.stacked_from(IfIndex(0))
+    }
+
+    fn stacked_from(
+        &self,
+        parent: IfIndex,
+    ) -> impl Iterator<Item = (&Identity<IfIndex>, &LinkAttributes)> {
+        let begin = Identity::Link(parent, IfName::eth0());
         let all = self.objects.range(begin..);
         let all = all.take_while(|(place, _)| matches!(place, Identity::Link(..)));
         all.filter_map(|(place, seen)| match seen.attributes.as_deref() {
             Some(Attributes::Link(found)) => Some((place, found)),
             _ => None,
         })
+    }
+
+    /// The interfaces on this one.
+    pub(super) fn stacked_on(
+        &self,
+        parent: IfIndex,
+    ) -> impl Iterator<Item = (&Identity<IfIndex>, &LinkAttributes)> {
+        self.stacked_from(IfIndex(parent.0.saturating_sub(1)))
+            .take_while(move |(place, _)| matches!(place, Identity::Link(on, _) if *on <= parent))
+            .filter(move |(place, _)| matches!(place, Identity::Link(on, _) if *on == parent))
     }
 
     /// The elements of a table of packet filters.

@@ -255,7 +255,10 @@ impl<C: Copy + PartialEq> Table<C> {
             _ => &entry.object,
         };
         let object = self.in_table(object);
-        let links = self.numbers(&object);
+        let mut links = self.numbers(&object);
+        if let (Object::Link(object), Some(place)) = (object.as_ref(), &entry.place) {
+            links.extend(self.numbers.at(place).map(|own| (object.link.name.clone(), own)));
+        }
         Some(Op { verb, object, links })
     }
 
@@ -324,7 +327,11 @@ impl<C: Copy + PartialEq> Table<C> {
             }
             (_, Verb::Delete { .. }) => {
                 entry.refused = None;
+                let unclaimed = entry.claimants.is_empty();
                 self.lost(&sight.identity, &mut answer.affected);
+                if unclaimed && matches!(sight.identity, Identity::Link(..)) {
+                    answer.affected.extend(self.missing_links());
+                }
             }
         }
         if answer.added

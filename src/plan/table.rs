@@ -13,6 +13,7 @@ use std::sync::Arc;
 use slab::Slab;
 
 use super::filter::FilterTableId;
+use super::link::Numbers;
 use super::object::{Difference, Identity, Object, Sight};
 use super::observed::Observed;
 use super::{Token, Verb};
@@ -46,6 +47,7 @@ pub struct Table<C> {
     /// The tables of VRFs, by the name of their device.
     pub(super) vrfs: BTreeMap<IfName, u32>,
     pub(super) observed: Observed,
+    pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
     pub(super) next_token: u64,
 }
@@ -122,6 +124,8 @@ pub enum Waits {
     Address(IpAddr),
     /// A table of packet filters does not exist; with its entry.
     FilterTable(FilterTableId, ObjectId),
+    /// This interface, which nothing wants, must be removed first.
+    Removal(ObjectId),
 }
 
 /// The effect of a kernel event.
@@ -151,6 +155,7 @@ impl<C> Default for Table<C> {
             links: BTreeMap::new(),
             vrfs: BTreeMap::new(),
             observed: Observed::default(),
+            numbers: Numbers::default(),
             requests: BTreeMap::new(),
             next_token: 0,
         }
@@ -340,6 +345,9 @@ impl<C: Copy + PartialEq> Table<C> {
         }
         if let Some(waits) = self.waits_for_table(object) {
             return Some(waits);
+        }
+        if let Some(other) = self.in_the_way(id) {
+            return Some(Waits::Removal(other));
         }
         let source = object.source()?;
         // Foreign addresses are not waited for: the kernel decides which sources it accepts.

@@ -9,7 +9,7 @@ use super::stacked::News;
 use super::turn::NET_DOWN;
 use super::world::{JOIN_TIME, NodeId, What, World};
 use crate::base::{IfIndex, Prefix};
-use crate::plan::{Change, Op, Token};
+use crate::plan::{Change, ChangeKind, Op, Token};
 use crate::vrrp::{Action, Actions, Event, InstanceId, RunEnd, Rx};
 
 /// How long a simulated script runs.
@@ -213,7 +213,13 @@ impl World {
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         let Some(link) = node.kernel.link_at(index).cloned() else { return };
         node.events += 1;
+        let change = node.kernel.link_change(index, false);
+        let change = change.map(|change| Change { kind: ChangeKind::Present, ..change });
+        node.events += u32::from(change.is_some());
         self.push(self.now + JOIN_TIME, 1, What::Link { node: id, link });
+        if let Some(change) = change {
+            self.push(self.now + JOIN_TIME, 1, What::Object { node: id, change });
+        }
     }
 }
 

@@ -260,7 +260,12 @@ impl Kernel {
 
     /// Carries out a change: its outcome, and the addresses that it removed.
     pub fn change(&mut self, op: &Op, rng: &mut Rng) -> (Outcome, Vec<Prefix>) {
-        let there = op.links.iter().all(|(_, link)| self.link_at(*link).is_some());
+        let own = match op.object.as_ref() {
+            Object::Link(object) => op.number(&object.link.name),
+            _ => None,
+        };
+        let mut links = op.links.iter().filter(|(_, link)| Some(*link) != own);
+        let there = links.all(|(_, link)| self.link_at(*link).is_some());
         let Some(identity) = op.identity().filter(|_| there) else {
             return (Outcome::Refused(NO_DEVICE), Vec::new());
         };
@@ -272,7 +277,7 @@ impl Kernel {
             Identity::Route(route) => return (self.change_route(op, *route), Vec::new()),
             Identity::Link(link, _) | Identity::Setting(link, _) => {
                 let outcome = match op.object.as_ref() {
-                    Object::Link(object) => self.change_link(&op.verb, object, link),
+                    Object::Link(object) => self.change_link(&op.verb, object, link, own),
                     Object::Setting(object) => self.change_setting(&op.verb, object, link),
                     _ => Outcome::Refused(INVALID),
                 };

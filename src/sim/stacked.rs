@@ -30,9 +30,13 @@ impl Kernel {
         verb: &Verb,
         object: &LinkObject,
         parent: IfIndex,
+        own: Option<IfIndex>,
     ) -> Outcome {
         let LinkObject { link, .. } = object;
-        let there = self.link(&link.name).map(|l| l.index);
+        let there = match own {
+            Some(own) => self.link_at(own).map(|l| l.index),
+            None => self.link(&link.name).map(|l| l.index),
+        };
         let stacked = there.and_then(|index| self.stacked.get(&index).cloned());
         match (verb, there, stacked) {
             (Verb::Delete { .. }, Some(index), Some(stacked)) if stacked.parent == parent => {
@@ -43,8 +47,12 @@ impl Kernel {
             }
             (Verb::Delete { .. }, ..) => Outcome::Already,
             (_, Some(index), Some(stacked)) if stacked.parent == parent => {
-                if stacked.attributes.fits(object) {
+                let renamed = self.link_at(index).is_some_and(|l| l.name != link.name);
+                if !renamed && stacked.attributes.fits(object) {
                     return Outcome::Already;
+                }
+                if renamed && !self.rename_link(index, &link.name) {
+                    return Outcome::Refused(EXISTS);
                 }
                 self.set_link(index, object)
             }
@@ -54,6 +62,11 @@ impl Kernel {
                 if self.stacked.iter().any(|(index, other)| {
                     other.parent == parent && self.link_at(*index).is_some_and(|l| l.mac == mac)
                 }) && matches!(link.kind, LinkKind::Macvlan { .. })
+                {
+                    return Outcome::Refused(BUSY);
+                }
+                let word = link.kind.word();
+                if self.stacked.values().any(|s| s.parent == parent && s.attributes.word() != word)
                 {
                     return Outcome::Refused(BUSY);
                 }
@@ -105,6 +118,18 @@ impl Kernel {
             .is_some_and(|found| found.parent == parent && found.attributes.fits(wanted))
     }
 
+    /// Gives an interface another name. False if another one has it.
+    pub fn rename_link(&mut self, index: IfIndex, name: &IfName) -> bool {
+        if self.link(name).is_some() {
+            return false;
+        }
+        for link in self.links.iter_mut().filter(|link| link.index == index) {
+            link.name = name.clone();
+        }
+        self.news.push(News::Link(index));
+        true
+    }
+
     /// Another program takes an interface down and gives it another group.
     pub fn spoil(&mut self, index: IfIndex) {
         if let Some(stacked) = self.stacked.get_mut(&index) {
@@ -144,10 +169,12 @@ impl Kernel {
     fn stacked_sight(&self, index: IfIndex) -> Option<Sight> {
         let Stacked { parent, attributes } = self.stacked.get(&index)?;
         let name = self.link_at(index)?.name.clone();
+        let attributes =
+            LinkAttributes { name: name.clone(), index: Some(index), ..attributes.clone() };
         Some(Sight {
             identity: Identity::Link(*parent, name),
             links: vec![*parent],
-            attributes: Some(Box::new(Attributes::Link(attributes.clone()))),
+            attributes: Some(Box::new(Attributes::Link(attributes))),
         })
     }
 

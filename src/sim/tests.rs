@@ -6,8 +6,10 @@ use std::time::{Duration, Instant};
 use super::chaos;
 use super::director::Answer;
 use super::world::{NodeId, World};
-use crate::model::sample::{address, balanced, failover, nat};
+use crate::model::link::IpvlanMode;
+use crate::model::sample::{self, address, balanced, failover, nat};
 use crate::model::vrrp::InitialState;
+use crate::model::{Instance as Configured, LinkKind, Vrrp};
 use crate::status::vrrp::State;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -342,4 +344,105 @@ fn a_crashed_director_adopts_its_table() {
     world.run(60 * SECOND);
     assert_eq!(changes(&world), before, "{}", world.trace());
     assert_sound(&world);
+}
+
+/// The failover scenario with something else that carries it.
+fn carried(priority: u8, by: &dyn Fn(&mut Configured)) -> Vrrp {
+    let mut config = failover(priority);
+    by(&mut config.instances[0]);
+    config
+}
+
+fn macvlan(instance: &mut Configured, name: &str) {
+    sample::vmac(instance);
+    let link = instance.extras.as_mut().and_then(|extras| extras.own_link.as_mut()).unwrap();
+    link.name = name.parse().unwrap();
+    for address in &mut instance.addresses {
+        address.interface = link.name.clone();
+    }
+}
+
+fn ipvlan(instance: &mut Configured, name: &str) {
+    macvlan(instance, name);
+    let link = instance.extras.as_mut().and_then(|extras| extras.own_link.as_mut()).unwrap();
+    link.kind = LinkKind::Ipvlan { mode: IpvlanMode::Bridge };
+}
+
+fn plain(_: &mut Configured) {}
+
+fn by_vmac(instance: &mut Configured) {
+    macvlan(instance, "vrrp.41");
+}
+
+fn by_named_vmac(instance: &mut Configured) {
+    macvlan(instance, "vip0");
+}
+
+fn by_other_mac(instance: &mut Configured) {
+    macvlan(instance, "vip0");
+    let link = instance.extras.as_mut().and_then(|extras| extras.own_link.as_mut()).unwrap();
+    link.kind = LinkKind::Macvlan { mac: crate::base::Mac([2, 0, 0, 0, 0, 41]) };
+}
+
+fn by_vmac_for_arp(instance: &mut Configured) {
+    by_vmac(instance);
+    instance.extras.as_mut().unwrap().vmac_xmit_base = true;
+}
+
+fn by_ipvlan(instance: &mut Configured) {
+    ipvlan(instance, "ipv.41");
+}
+
+fn by_named_ipvlan(instance: &mut Configured) {
+    ipvlan(instance, "vip0");
+}
+
+/// A reload that changes what carries a master leaves it master; its address is away for as long as it takes to create
+/// an interface, at most.
+#[test]
+fn a_reload_that_changes_what_carries_a_master_leaves_it_master() {
+    type By = fn(&mut Configured);
+    let all: [(&str, By); 7] = [
+        ("nothing", plain),
+        ("use_vmac", by_vmac),
+        ("use_vmac vip0", by_named_vmac),
+        ("use_vmac vip0 MAC", by_other_mac),
+        ("vmac_xmit_base", by_vmac_for_arp),
+        ("use_ipvlan", by_ipvlan),
+        ("use_ipvlan vip0", by_named_ipvlan),
+    ];
+    let step = Duration::from_micros(20);
+    for (before, from) in all {
+        for (after, to) in all {
+            let mut world = World::new(1);
+            for priority in [200, 100] {
+                let id = world.add(&["enp0s8", "enp0s9"], carried(priority, &from));
+                world.start(id);
+            }
+            world.run(20 * SECOND);
+            assert_eq!(world.masters("VRRP1"), [A], "{before}: {}", world.trace());
+            world.reload(A, carried(200, &to));
+            let mut away = Duration::ZERO;
+            for _ in 0..5_000 {
+                world.run(step);
+                if !world.has_address(A, "10.0.2.100/24") {
+                    away += step;
+                }
+                assert_eq!(world.state(A, "VRRP1"), Some(State::Master), "{before} -> {after}");
+            }
+            println!("{before} -> {after}: {away:?} without the address");
+            let kind =
+                |word: &str| word.split(' ').next().unwrap().replace("vmac_xmit_base", "use_vmac");
+            let keeps = kind(before) == kind(after) || after == "nothing";
+            let most = if keeps { Duration::ZERO } else { Duration::from_millis(10) };
+            assert!(away <= most, "{before} -> {after}: {away:?}");
+            world.run(20 * SECOND);
+            assert_eq!(world.masters("VRRP1"), [A], "{before} -> {after}");
+            assert_sound(&world);
+            world.stop(A);
+            assert!(world.run_until(SECOND, |w| w.masters("VRRP1") == [B]), "no farewell");
+            world.run(SECOND);
+            world.kernel(A, |kernel| assert!(kernel.stacked.is_empty(), "{before} -> {after}"));
+        }
+    }
 }

@@ -131,6 +131,7 @@ impl Engine {
             (group.announced, group.mailed) = (announced, announced);
         }
         self.objects.drop_strays();
+        self.adopt_links();
         for stray in self.objects.take_strays(&self.config.mark) {
             if let Some(entry) = self.objects.entry(stray) {
                 tracing::info!("removing {}, which an earlier run has left behind", entry.object);

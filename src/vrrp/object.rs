@@ -83,6 +83,7 @@ impl Engine {
             Some(Wanted::Several(several)) => several.into_iter().for_each(claim),
             None if instance.is_none() => {
                 self.objects.drop_strays();
+                self.adopt_links();
                 return false;
             }
             None => {

@@ -328,6 +328,7 @@ impl Engine {
         if instance.state() != State::Init && elsewhere {
             self.move_away(moment, id, new);
         }
+        self.rename_links(id, new);
         let Some(instance) = self.instance_mut(id) else { return };
         let old = core::mem::replace(&mut instance.config, new.clone());
         instance.advertised = new.addresses.iter().map(|a| a.prefix.address).collect();

@@ -22,16 +22,16 @@ impl Engine {
         self.send_advert(moment, id, priority);
     }
 
-    /// Sends an advert of this priority. One of priority 0, the farewell, uses the interface and source of the last
-    /// advert if these are cleared already.
+    /// Sends an advert of this priority. One of priority 0, the farewell, uses the parent if the interface that is
+    /// created for the instance is gone, or the interface and source of the last advert if these are cleared already.
     pub(super) fn send_advert(&mut self, moment: &mut Moment<'_>, id: InstanceId, priority: u8) {
         let Some(instance) = self.instance(id) else { return };
         let last = instance
             .last_sent_from
             .filter(|(link, _)| priority == 0 && self.links.contains_key(link));
-        let Some((interface, source)) = instance.outlet().zip(instance.source).or(last) else {
-            return;
-        };
+        let parent = instance.link.filter(|_| priority == 0).zip(instance.source);
+        let outlet = instance.outlet().zip(instance.source);
+        let Some((interface, source)) = outlet.or(parent).or(last) else { return };
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
         instance.last_sent_from = Some((interface, source));

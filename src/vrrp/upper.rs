@@ -50,6 +50,52 @@ impl Engine {
         }
     }
 
+    /// The interfaces of an instance have other names in its new configuration: they stay the same interfaces, with their
+    /// addresses.
+    pub(super) fn rename_links(&mut self, id: InstanceId, new: &model::Instance) {
+        let Some(old) = self.instance(id).map(|i| &i.config) else { return };
+        let mut pairs: Vec<(VirtualLink, IfName)> = Vec::new();
+        for from in old.links() {
+            let stays = new.links().any(|to| to.name == from.name);
+            let like = |to: &&VirtualLink| {
+                (&to.parent, to.kind.word(), to.family)
+                    == (&from.parent, from.kind.word(), from.family)
+                    && old.links().all(|other| other.name != to.name)
+                    && pairs.iter().all(|(_, taken)| *taken != to.name)
+            };
+            if !stays && let Some(to) = new.links().find(like) {
+                pairs.push((from.clone(), to.name.clone()));
+            }
+        }
+        for (VirtualLink { parent, name: from, .. }, to) in pairs {
+            let Some(index) = self.link_index(&from) else { continue };
+            if self.link_names.contains_key(&to) || !self.objects.rename_link(&parent, &from, &to) {
+                continue;
+            }
+            tracing::info!("interface {from} is to be called {to}");
+            self.link_names.remove(&from);
+            self.link_names.insert(to.clone(), index);
+            let aliases = self.aliases.entry(index).or_default();
+            aliases.retain(|alias| *alias != from);
+            // Until the kernel reports it.
+            aliases.push(to.clone());
+            self.objects.set_link(&from, None);
+            self.objects.set_link(&to, Some(index));
+        }
+    }
+
+    /// Takes over interfaces that have the hardware address of a wanted one, but another name.
+    pub(super) fn adopt_links(&mut self) {
+        for (entry, name) in self.objects.adopt_links() {
+            if let Some(entry) = self.objects.entry(entry) {
+                tracing::info!(
+                    "interface {name} has the hardware address of {}, renaming it",
+                    entry.object
+                );
+            }
+        }
+    }
+
     fn claim_setting(&mut self, interface: &IfName, setting: Setting, value: u32, id: InstanceId) {
         // A setting that was released has its original value.
         if self.objects.find(&Identity::Setting(interface.clone(), setting)).is_none() {
@@ -112,6 +158,10 @@ impl Engine {
     /// Why the interface of an instance cannot be made: an error number, 0 if another program keeps undoing it.
     pub(super) fn refused_upper(&self, instance: &Instance) -> Option<i32> {
         let entry = self.entry_of(instance.config.own_link()?)?;
+        // Another name does no harm while it is known which interface it is.
+        if instance.upper.is_some() && self.objects.is_misnamed(entry) {
+            return None;
+        }
         self.objects.entry(entry)?.refused.map(|refused| refused.errno)
     }
 

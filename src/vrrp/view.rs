@@ -123,7 +123,8 @@ impl Engine {
         let reason = match (entry.refused, self.objects.waits(id)) {
             (
                 Some(refused),
-                None | Some(Waits::Interface(_) | Waits::Vrf(_) | Waits::Address(_)),
+                None
+                | Some(Waits::Interface(_) | Waits::Vrf(_) | Waits::Address(_) | Waits::Removal(_)),
             ) => Missing::Refused {
                 errno: refused.errno,
                 attempts: refused.attempts,
@@ -133,6 +134,8 @@ impl Engine {
                 Waits::Interface(name) => Missing::NoInterface(name),
                 Waits::Vrf(name) => Missing::NoVrf(name),
                 Waits::Address(address) => Missing::NoAddress(address),
+                // Interfaces are not among the objects of an instance.
+                Waits::Removal(_) => return None,
                 Waits::FilterTable(table, entry) => Missing::NoTable {
                     table: table.to_string(),
                     errno: self.objects.entry(entry).and_then(|e| e.refused).map_or(0, |r| r.errno),

@@ -144,7 +144,8 @@ impl<'a> Told<'a> {
         };
         let up = self.flags & IFF_UP != 0;
         let (group, settings, alias) = (self.group, self.settings, self.alias.clone());
-        Some(LinkAttributes { kind, group, up, settings, alias })
+        let (name, index) = (self.name.clone()?, Some(IfIndex(self.index)));
+        Some(LinkAttributes { name, index, kind, group, up, settings, alias })
     }
 
     /// Whether it is such an interface, whatever its attributes.
@@ -305,13 +306,17 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
     let refused = |errno| Ok(Outcome::Refused(errno));
     let Some(parent) = op.number(&link.parent) else { return refused(libc::ENODEV) };
     let mut there = None;
-    let answer = requests.get(GET, &brief(target(link, None)), |message| {
-        there = Told::of(message).map(|told| {
-            (
-                told.index,
-                told.is_such(link, parent),
-                told.attributes().is_some_and(|a| a.fits(object)),
-            )
+    // Another program may have renamed it.
+    let which = target(link, op.number(&link.name).map(|own| own.0));
+    let answer = requests.get(GET, &brief(which), |message| {
+        there = Told::of(message).and_then(|told| {
+            let fits = told.attributes().is_some_and(|a| a.fits(object));
+            Some(There {
+                index: told.index,
+                such: told.is_such(link, parent),
+                fits,
+                name: told.name?,
+            })
         });
     });
     match answer {
@@ -319,7 +324,7 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
         _ => {}
     }
     if let Verb::Delete { .. } = op.verb {
-        let Some((index, true, _)) = there else { return Ok(Outcome::Already) };
+        let Some(There { index, such: true, .. }) = there else { return Ok(Outcome::Already) };
         return Ok(match one(requests, &Packed::new(DELETE, 0, &indexed(index).build())) {
             Err(e) if e.errno() == libc::ENODEV => Outcome::Already,
             Err(e) => return Err(e),
@@ -327,12 +332,43 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
         });
     }
     match there {
-        Some((_, false, _)) => return refused(libc::EEXIST),
-        Some((_, true, true)) => return Ok(Outcome::Already),
-        Some((index, true, false)) => set(requests, object, Some(index))?,
+        Some(There { such: false, .. }) => return refused(libc::EEXIST),
+        Some(There { index, name, fits, .. }) => {
+            let renamed = name != link.name;
+            if !renamed && fits {
+                return Ok(Outcome::Already);
+            }
+            let result = if renamed { rename(requests, index, &link.name) } else { Ok(()) };
+            // Renaming may have taken it down.
+            let now = if renamed && result.is_err() { &name } else { &link.name };
+            set(requests, object, Some(index), now)?;
+            result?;
+        }
         None => make(requests, object, parent)?,
     }
     Ok(Outcome::Done)
+}
+
+/// What exists where an interface is wanted.
+struct There {
+    index: u32,
+    /// It is such an interface, whatever its attributes.
+    such: bool,
+    /// It has the wanted attributes, but for the name.
+    fits: bool,
+    name: IfName,
+}
+
+/// Renames an interface. Before Linux 6.2, the kernel only renames those that are down.
+fn rename(requests: &mut Requests, index: u32, name: &IfName) -> Result<(), RequestError> {
+    let renamed = Packed::new(SET, 0, &indexed(index).name(name.to_string()).build());
+    match one(requests, &renamed) {
+        Err(e) if e.errno() == libc::EBUSY => {
+            one(requests, &Packed::new(SET, 0, &indexed(index).down().build()))?;
+            one(requests, &renamed)
+        }
+        result => result,
+    }
 }
 
 fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
@@ -358,7 +394,7 @@ fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result
     }
     // Alone: if this is refused, the interface of this name is of another program.
     one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message.build()))?;
-    set(requests, object, None).inspect_err(|_| {
+    set(requests, object, None, &link.name).inspect_err(|_| {
         // An incomplete one would answer when it must not.
         let _ = one(requests, &Packed::new(DELETE, 0, &target(link, None).build()));
     })?;
@@ -381,6 +417,7 @@ fn set(
     requests: &mut Requests,
     object: &LinkObject,
     index: Option<u32>,
+    name: &IfName,
 ) -> Result<(), RequestError> {
     let LinkObject { link, mark, .. } = object;
     let LinkSettings { arp_ignore, accept_local, rp_filter, promote_secondaries, .. } =
@@ -410,7 +447,7 @@ fn set(
         results.next().unwrap_or(Ok(()))?;
     }
     if results.next().is_some_and(|result| result.is_ok()) {
-        switch_v6(link);
+        switch_v6(link, name);
     }
     let mut up = match index {
         Some(index) => of_kind(link.kind).index(index),
@@ -429,12 +466,12 @@ fn set(
 
 /// Disables IPv6 on an interface that generates no addresses and should have none: it would only report its
 /// memberships, from the virtual MAC.
-fn switch_v6(link: &VirtualLink) {
+fn switch_v6(link: &VirtualLink, name: &IfName) {
     let value = if link.carries_v6 { "0" } else { "1" };
-    let path = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", link.name);
+    let path = format!("/proc/sys/net/ipv6/conf/{name}/disable_ipv6");
     let file = std::fs::File::options().write(true).open(path);
     if let Err(e) = file.and_then(|mut file| file.write_all(value.as_bytes())) {
-        tracing::debug!("cannot write disable_ipv6 of {}: {e}", link.name);
+        tracing::debug!("cannot write disable_ipv6 of {name}: {e}");
     }
 }
 

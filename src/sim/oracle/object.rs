@@ -151,7 +151,11 @@ impl World {
             let listens = |i: &Instance| {
                 i.unicast().is_none()
                     && i.destination == group
-                    && node.link_named(&i.interface).is_some_and(|on| on.index == link)
+                    && [Some(&i.interface), i.own_link().map(|own| &own.name)]
+                        .into_iter()
+                        .flatten()
+                        .filter_map(|name| node.link_named(name))
+                        .any(|on| on.index == link)
             };
             if !node.config.instances.iter().any(listens) {
                 found.push(format!("listens to {group} on {link:?} for no router"));

@@ -88,7 +88,7 @@ impl Host {
                 self.settle(again, true);
             }
             3 => {
-                // Another program removes an interface, or changes it.
+                // Another program removes an interface, renames or changes it.
                 let is_ours = |above: &IfIndex| self.foreign_links.iter().all(|(i, _)| i != above);
                 let above = self.kernel.on_parent(index).into_iter().find(is_ours);
                 let Some(above) = above else { return };
@@ -98,7 +98,12 @@ impl Host {
                     let again = self.tell(&change.into_iter().collect::<Vec<_>>());
                     self.settle(again, true);
                 } else {
-                    self.kernel.spoil(above);
+                    if self.rng.chance(50) {
+                        self.kernel.spoil(above);
+                    }
+                    if self.rng.chance(50) {
+                        self.kernel.rename_link(above, &stock::name("renamed"));
+                    }
                     let changes = self.link_events();
                     let again = self.tell(&changes);
                     self.settle(again, true);
