@@ -331,6 +331,7 @@ const IN_PROSE: &[(&str, &str)] = &[
     ("global_defs vrrp_delay_after_boot", "none, which no value expresses"),
     ("global_defs vrrp_priority", "of the process, not of the file"),
     ("global_defs checker_priority", "of the process, not of the file"),
+    ("global_defs bfd_priority", "of the process, not of the file"),
     ("global_defs script_user", "of the host"),
     ("global_defs umask", "of the command line"),
     ("TCP_CHECK connect_ip", "of the header of real_server"),
