@@ -30,7 +30,6 @@ mod interop;
 mod lab;
 mod mail;
 mod nat;
-mod others;
 mod ownership;
 mod place;
 mod privilege;
@@ -92,7 +91,6 @@ fn main() -> ExitCode {
         mail::guest::CASES,
         command::CASES,
         compare::CASES,
-        others::CASES,
         demo::CASES,
         systemd::CASES,
         table::CASES,

@@ -44,6 +44,12 @@ pub fn missing(needed: &[Capability]) -> Vec<Capability> {
     needed.iter().copied().filter(|one| !has(*one)).collect()
 }
 
+/// Whether a program that this thread executes as root can have this capability.
+#[must_use]
+pub fn is_bounded(one: Capability) -> bool {
+    caps::has_cap(None, CapSet::Bounding, one).unwrap_or(false)
+}
+
 /// Names of capabilities, for messages: `CAP_NET_ADMIN, CAP_NET_RAW`.
 #[must_use]
 pub fn names(list: &[Capability]) -> String {
