@@ -85,7 +85,7 @@ fn a_reload_gives_the_interface_another_name(lab: &mut Lab) -> Res {
         ("use_vmac vip1 02:00:00:00:00:41", "vip1"),
         ("use_vmac", own.as_str()),
     ] {
-        lab.note(&format!("the reload to {line}"));
+        lab.note(format!("the reload to {line}"));
         let mark = lab.mark();
         pair.svr1.write(CONF, &texts[0].replacen("use_vmac", line, 1), 0o644)?;
         first.signal(Signal::SIGHUP)?;

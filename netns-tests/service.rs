@@ -378,9 +378,6 @@ fn many_services_travel_packed_and_one_change_alone(lab: &mut Lab) -> Res {
     // The whole table is compared after the reload; no entry may need a correction.
     lab.after(mark).within(LIMIT.saturating_mul(4)).log(&node, "Reload complete")?;
     check!(daemon.stop_within(LIMIT.saturating_mul(4))?, "the exit status is not zero");
-    // However little of the processor they get, processes that work are not taken for wedged.
-    let killed = lab.always().logs(&node, "killing it");
-    check!(killed.is_empty(), "{killed:?}");
     let reloaded = asked(mark);
     let one = "SET_DEST TCP 10.1.19.136:80 10.5.19.136:80 weight 2";
     check!(reloaded.first().is_some_and(|(_, command)| command == one), "{:?}", reloaded.first());

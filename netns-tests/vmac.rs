@@ -466,78 +466,14 @@ fn reports_of_the_segment_are_switched_off_while_that_is_asked_for(lab: &mut Lab
 
 /// Features that this kernel may lack.
 pub mod guest {
-    use super::{begin, index, instance, machine, same, state};
-    use crate::lab::daemon::{CONF, Program};
-    use crate::lab::{LIMIT, Lab, Res, kernel};
+    use super::{begin, instance, same, state};
+    use crate::lab::daemon::Program;
+    use crate::lab::{LIMIT, Lab, Res};
     use crate::{cases, check};
 
     cases![Ipvs:
         an_ipvlan_is_what_keepalived_makes,
-        an_instance_and_routes_of_a_vrf_follow_it,
     ];
-
-    /// Two instances by unicast in two VRFs with the same addresses: each speaks in its own, waits for it, and has its
-    /// routes there.
-    fn an_instance_and_routes_of_a_vrf_follow_it(lab: &mut Lab) -> Res {
-        lab.subject.ours_only("it does not start without the VRF")?;
-        let node = machine(lab, "our")?;
-        node.ip("addr flush dev enp0s9\naddr add 10.0.0.71/24 dev enp0s9\n")?;
-        let of = |vrf: &str, dev: &str, vrid: u8| {
-            format!(
-                "vrrp_instance {vrf} {{\n vrf {vrf}\n state MASTER\n priority 200\n advert_int 0.5\n version 3\n \
-                 virtual_router_id {vrid}\n unicast_src_ip 10.0.0.71\n unicast_peer {{\n  10.0.0.72\n }}\n \
-                 virtual_ipaddress {{\n  10.0.0.{vrid}/24 dev {dev}\n }}\n virtual_routes {{\n  \
-                 10.9.0.0/24 via 10.0.0.1 dev {dev} vrf {vrf}\n }}\n}}\n"
-            )
-        };
-        let create = |vrf: &str, table: u8, dev: &str| {
-            node.ip(&format!(
-                "link add {vrf} type vrf table {table}\nlink set {vrf} up\nlink set {dev} master {vrf}\n"
-            ))
-        };
-        create("red", 20, "enp0s9")?;
-        create("blue", 10, "enp0s8")?;
-        let text = of("blue", "enp0s8", 101) + &of("red", "enp0s9", 102);
-        node.write(CONF, &text, 0o644)?;
-        let mark = lab.mark();
-        let daemon = lab.subject.start(&node)?;
-        for vrf in ["blue", "red"] {
-            lab.after(mark).log(&node, &format!("({vrf}) Entering MASTER STATE"))?;
-        }
-        let has = |table: &str, wanted: bool| {
-            lab.timeline().poll(LIMIT, &format!("route in table {table}: {wanted}"), || {
-                let all = kernel::routes(&node)?;
-                let found = all
-                    .iter()
-                    .any(|line| line.contains("10.9.0.0/24 via 10.0.0.1") && line.contains(table));
-                Ok((found == wanted).then_some(()))
-            })
-        };
-        has("table blue", true)?;
-        has("table red", true)?;
-
-        lab.note("one VRF vanishes, and returns with another table");
-        let mark = lab.mark();
-        node.ip("link del blue\n")?;
-        lab.after(mark).log(&node, "(blue) entering FAULT state (VRF blue does not exist)")?;
-        check!(lab.after(mark).logs(&node, "(red) ").is_empty(), "the other one was disturbed");
-        let mark = lab.mark();
-        create("blue", 11, "enp0s8")?;
-        lab.after(mark).log(&node, "(blue) Entering MASTER STATE")?;
-        has("table blue", true)?;
-        check!(daemon.stop()?, "the exit status is not zero");
-        has("table blue", false)?;
-        has("table red", false)?;
-
-        lab.note("the virtual MAC of a parent in a VRF is in it");
-        let text = instance(51, "use_vmac", "10.0.0.100/24", "");
-        let daemon = kernel::begin(lab, &node, &lab.subject.clone(), &text)?;
-        index(&node, "vrrp.51")?;
-        let line = node.must(["ip", "-o", "link", "show", "vrrp.51"])?;
-        check!(line.contains("master blue"), "{line}");
-        check!(daemon.stop()?, "the exit status is not zero");
-        Ok(())
-    }
 
     fn an_ipvlan_is_what_keepalived_makes(lab: &mut Lab) -> Res {
         let keepalived = Program::keepalived()?;
