@@ -19,6 +19,7 @@ use crate::kernel::netlink::{Message, Packed, RequestError, Requests, text};
 use crate::model::link::IpvlanMode;
 use crate::model::{LinkKind, VirtualLink};
 use crate::plan::link::FoundKind;
+use crate::plan::link::{alias, parse_alias};
 use crate::plan::{
     Attributes, ChangeKind, Identity, LinkAttributes, LinkObject, LinkSettings, Op, Outcome,
     Setting, SettingObject, Settings, Sight, Verb, VrfRole,
@@ -143,9 +144,10 @@ impl<'a> Told<'a> {
             _ => return None,
         };
         let up = self.flags & IFF_UP != 0;
-        let (group, settings, alias) = (self.group, self.settings, self.alias.clone());
-        let (name, index) = (self.name.clone()?, Some(IfIndex(self.index)));
-        Some(LinkAttributes { name, index, kind, group, up, settings, alias })
+        let (group, settings) = (self.group, self.settings);
+        let (mark, originals) = parse_alias(&self.alias);
+        let (name, index, alias) = (self.name.clone()?, Some(IfIndex(self.index)), mark.into());
+        Some(LinkAttributes { name, index, kind, group, up, settings, alias, originals })
     }
 
     /// Whether it is such an interface, whatever its attributes.
@@ -458,8 +460,8 @@ fn set(
         up = up.link_group(group);
     }
     if !mark.is_empty() {
-        let alias = DefaultNla::new(IFLA_IFALIAS, mark.as_bytes().to_vec());
-        up = up.append_extra_attribute(LinkAttribute::Other(alias));
+        let named = DefaultNla::new(IFLA_IFALIAS, alias(object).into_bytes());
+        up = up.append_extra_attribute(LinkAttribute::Other(named));
     }
     one(requests, &Packed::new(NEW, 0, &up.build()))
 }

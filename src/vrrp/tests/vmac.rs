@@ -25,7 +25,12 @@ fn own_link(config: &Vrrp) -> model::VirtualLink {
 }
 
 fn object(config: &Vrrp) -> LinkObject {
-    LinkObject { link: own_link(config), mark: config.mark.clone(), differs: false }
+    LinkObject {
+        link: own_link(config),
+        mark: config.mark.clone(),
+        originals: Settings::default(),
+        differs: false,
+    }
 }
 
 fn told(kind: ChangeKind, change: impl FnOnce(&mut LinkAttributes)) -> Event<'static> {
@@ -162,6 +167,60 @@ fn an_interface_of_an_earlier_run_that_nothing_names_goes() {
     assert_eq!(start("ours", failover(100)), all);
     // Without a mark of its own it knows none.
     assert_eq!(start("", failover(100)), [""; 0]);
+}
+
+/// A run that was killed has left an interface, which tells the settings of its parent before it changed them.
+#[test]
+fn settings_that_an_earlier_run_could_not_restore_are_restored() {
+    let start = |config: Vrrp, now: [u32; 3]| {
+        let mut host = Host::off();
+        host.event(Event::Reload(Arc::new(Vrrp { mark: "ours".into(), ..config })));
+        let mut kernel = host.kernel();
+        let mut left = left_behind(ETH, "vrrp.41", "ours");
+        if let Some(crate::plan::Attributes::Link(found)) = left.attributes.as_deref_mut() {
+            found.originals = Settings([Some(0), Some(1), Some(0), None]);
+        }
+        kernel.objects.push(left);
+        let [ignore, filter, announce] = now.map(Some);
+        for link in kernel.links.iter_mut().filter(|link| link.index == ETH) {
+            link.settings = Settings([ignore, filter, announce, Some(0)]);
+        }
+        host.event(Event::Kernel(kernel));
+        host
+    };
+    let restored = |host: &mut Host| -> Vec<(Setting, Option<u32>)> {
+        let all = host.seen.iter().filter_map(|action| match action {
+            Action::Apply { ops, .. } => Some(ops.clone()),
+            _ => None,
+        });
+        let gone = all.flatten().filter(|op| matches!(op.verb, Verb::Delete { .. }));
+        gone.filter_map(|op| match op.object.as_ref() {
+            crate::plan::Object::Setting(object) => Some((object.setting, object.before)),
+            _ => None,
+        })
+        .collect()
+    };
+    let all = [
+        (Setting::ArpIgnore, Some(0)),
+        (Setting::ArpFilter, Some(1)),
+        (Setting::ArpAnnounce, Some(0)),
+    ];
+    // The interface is wanted: they are restored at the end.
+    let mut host = start(config(100), [1, 1, 2]);
+    assert_eq!(restored(&mut host), []);
+    host.event(Event::Link(upper(true)));
+    host.event(Event::Stop { keep_addresses: false });
+    let mut found = restored(&mut host);
+    found.sort();
+    assert_eq!(found, all);
+    // It is not wanted: at once, but for those that are as they were.
+    let mut host = start(failover(100), [1, 1, 2]);
+    let mut found = restored(&mut host);
+    found.sort();
+    assert_eq!(found, [all[0], all[2]]);
+    // Another program has set one since then.
+    let mut host = start(failover(100), [1, 1, 1]);
+    assert_eq!(restored(&mut host), [all[0]]);
 }
 
 #[test]
