@@ -125,7 +125,7 @@ fn check_reads_standard_input() {
     };
     let (status, said) = checked(&GOOD.replace("priority", "priorty"), &[]);
     assert!(status == 1 && said.contains("<stdin>:4:2") && said.contains("'priority'"), "{said}");
-    let (status, said) = checked(GOOD, &["--silence", "W0501"]);
+    let (status, said) = checked(GOOD, &["--silence", "e0501"]);
     assert_eq!((status, said.as_str()), (0, ""));
     let mut child = Command::new(EVERVIP)
         .args(["convert", "--to", "json", "-"])
@@ -170,12 +170,14 @@ fn a_certain_split_brain_has_an_exit_status() {
     let check = |peer: &str, more: &[&str]| {
         output(EVERVIP, &[&["check", "--peer", peer, &own], more].concat())
     };
-    assert_eq!(check(&sound, &[]).status.code(), Some(0));
+    assert_eq!(check(&sound, &["--silence", "E0501"]).status.code(), Some(0));
+    // A reload with an interface that this machine does not have is refused.
+    assert_eq!(check(&sound, &[]).status.code(), Some(1));
     let result = check(&deaf, &[]);
     assert_eq!(result.status.code(), Some(3), "{}", text(&result.stdout));
     let json = check(&deaf, &["--format", "json"]);
     assert!(text(&json.stdout).contains("\"split_brain\": true"), "{}", text(&json.stdout));
-    assert_eq!(check(&deaf, &["--silence", "L0811"]).status.code(), Some(0));
+    assert_eq!(check(&deaf, &["--silence", "L0811,E0501"]).status.code(), Some(0));
     assert!(text(&output(EVERVIP, &["help", "check"]).stdout).contains("3 --peer found"));
 }
 
@@ -188,14 +190,23 @@ fn the_last_line_tells_what_is_stopped() {
         let result = output(EVERVIP, &["check", path.to_str().unwrap()]);
         String::from_utf8_lossy(&result.stdout).lines().last().unwrap_or_default().to_owned()
     };
-    assert_eq!(last(GOOD), "0 errors, 1 warning (it stops nothing)");
-    let two = GOOD.replace("priority", "priorty 1\n sate MASTER\n priority");
+    assert_eq!(last(GOOD), "1 error (1 stops a reload that adds it), 0 warnings");
+    let late = format!("global_defs {{\n dynamic_interfaces\n}}\n{GOOD}");
+    assert_eq!(last(&late), "0 errors, 1 warning (it stops nothing)");
+    let tested = late.replace("dynamic", "reload_check_config\n dynamic");
+    assert_eq!(last(&tested), "0 errors, 1 warning (it stops nothing)");
+    let tested = tested.replace(" priority", " priorty 1\n priority");
+    assert_eq!(
+        last(&tested),
+        "reload_check_config is set: the one that keepalived counts (1) stops every reload"
+    );
+    let two = late.replace("priority", "priorty 1\n sate MASTER\n priority");
     assert_eq!(
         last(&two),
         "2 errors (2 stop a reload that adds them), 1 warning (it stops nothing)"
     );
     // keepalived does not start without the value of `interface`.
-    let fatal = format!("global_defs {{\n vrrp_garp_interval\n frob\n}}\n{GOOD}");
+    let fatal = format!("global_defs {{\n vrrp_garp_interval\n frob\n}}\n{late}");
     assert_eq!(
         last(&fatal),
         "2 errors (1 stops a start, 1 stops a reload that adds it), 1 warning (it stops nothing)"
