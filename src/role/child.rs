@@ -205,6 +205,16 @@ impl Child {
         self.running.is_some()
     }
 
+    /// Whether a process runs that was not told to stop: it takes configurations.
+    pub fn serves(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.stopping)
+    }
+
+    /// Whether a process runs that was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.stopping)
+    }
+
     /// Whether no process runs and the last one ended without undoing its changes.
     pub const fn is_astray(&self) -> bool {
         self.astray && self.running.is_none()

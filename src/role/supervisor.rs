@@ -387,6 +387,9 @@ impl Supervisor {
             FromRole::Ready { generation } => self.ready(role, generation),
             FromRole::Refused { generation, reason } => self.refused(role, generation, &reason),
             FromRole::Applied { generation } => self.applied(role, generation),
+            // What a process reports while it ends is not the state that its next one finds.
+            FromRole::Remember(_) | FromRole::Ipvs { .. } | FromRole::Observed(_)
+                if self.child(role).is_some_and(|child| child.is_stopping()) => {}
             FromRole::Remember(memory) => match (role, memory) {
                 (RoleName::Vrrp, Memory::Vrrp(summary)) => {
                     self.summary = Some(summary);
@@ -473,6 +476,7 @@ impl Supervisor {
         match ended {
             Ended::AsTold => {
                 tracing::debug!("{role} process ended");
+                self.has_stopped(role);
                 return None;
             }
             Ended::BySignal => tracing::info!("{role} process was ended by a signal"),

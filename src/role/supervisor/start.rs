@@ -31,9 +31,11 @@ impl Supervisor {
             _ => None,
         };
         // At the start there is only the first one, which is not yet to be applied. During a reload the process resumes
-        // its work, and decodes the next one as well.
+        // its work, if it has any, and decodes the next one as well.
+        let has_work = self.children.iter().any(|child| child.role == role && child.wanted);
+        let current = self.current.as_ref().filter(|_| has_work);
         let mut orders = Vec::new();
-        for (configuration, apply) in [(self.current.as_ref(), true), (candidate, false)] {
+        for (configuration, apply) in [(current, true), (candidate, false)] {
             let Some(configuration) = configuration else { continue };
             let generation = configuration.generation;
             match configuration.parts.of(role) {
