@@ -38,6 +38,9 @@ const EXTRA: u64 = 1_000;
 /// What the VRRP process may use in all to stop: it holds addresses that another host takes over meanwhile.
 const EXTRA_OF_VRRP: u64 = 200;
 
+/// How long a process that has undone everything may take to end.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -103,12 +106,11 @@ impl Running {
         self.ending = Some((at, Pace::since(self.process.effort())));
     }
 
-    /// When its silence has to be checked, if there is a limit.
-    fn silent_at(&self) -> Option<Instant> {
+    /// When its silence has to be checked.
+    fn silent_at(&self) -> Instant {
         match &self.ending {
-            _ if self.done => None,
-            Some((at, _)) => Some((*at).min(self.silent_at)),
-            None => (!self.stopping).then_some(self.silent_at),
+            Some((at, _)) if !self.done => (*at).min(self.silent_at),
+            _ => self.silent_at,
         }
     }
 
@@ -319,7 +321,10 @@ impl Child {
                         running.overtime = None;
                     }
                     running.seen = true;
-                    running.done |= message == FromRole::Done;
+                    if message == FromRole::Done {
+                        running.done = true;
+                        running.silent_at = Instant::now() + EXIT_PATIENCE;
+                    }
                     if running.ending.is_some() {
                         running.heard_while_it_ends();
                     }
@@ -362,16 +367,16 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// When its silence exceeds the limit; none while there is no limit.
+    /// When the silence of its process exceeds the limit.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.running.as_ref().and_then(Running::silent_at)
+        self.running.as_ref().map(Running::silent_at)
     }
 
     /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
     /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
-        let due = |running: &&mut Running| running.silent_at().is_some_and(|at| at <= now);
+        let due = |running: &&mut Running| running.silent_at() <= now;
         let Some(running) = self.running.as_mut().filter(due) else {
             return;
         };
@@ -436,6 +441,14 @@ impl Child {
     #[cfg(test)]
     pub(super) fn effort(&self) -> Option<crate::sys::process::Effort> {
         self.running.as_ref()?.process.effort()
+    }
+
+    /// Its time to send a heartbeat is over.
+    #[cfg(test)]
+    pub(super) fn is_overdue(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.silent_at = Instant::now();
+        }
     }
 
     #[cfg(test)]

@@ -365,10 +365,10 @@ impl Supervisor {
     /// Kills roles that are silent for too long.
     fn watch(&mut self) {
         // Applying a configuration may keep a role busy; that has a time limit of its own, and so has a shutdown. The
-        // thread of vrrp that sends heartbeats is never busy for long.
+        // thread of vrrp that sends heartbeats is never busy for long, and a role that stops takes no configuration.
         let applying = matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
-        let busy = applying || self.setup.undo;
         for child in &mut self.children {
+            let busy = self.setup.undo || (applying && !child.is_stopping());
             child.watch(busy && child.role != RoleName::Vrrp);
         }
     }

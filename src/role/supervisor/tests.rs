@@ -408,3 +408,45 @@ fn a_role_started_for_a_refused_configuration_is_started_again_for_the_next() {
         lab.end(RoleName::Vrrp).await;
     });
 }
+
+#[test]
+fn a_role_that_hangs_when_a_reload_stops_it_is_killed_and_one_that_works_is_not() {
+    testing::run(async {
+        for role in [RoleName::Checker, RoleName::Runner] {
+            let (mut lab, _far) = Lab::serving(role, BUSY);
+            lab.supervisor.child(RoleName::Vrrp).unwrap().wanted = false;
+            lab.is_to_have(Needs::default());
+            lab.take(&[role]);
+            assert!(lab.supervisor.child(role).unwrap().is_stopping());
+            // The next reload waits for its end; that is no reason for patience.
+            lab.is_to_have(Needs { checker: true, checker_runner: true, ..Needs::default() });
+            for round in 1..=3 {
+                lab.worked(role).await;
+                lab.supervisor.child(role).unwrap().is_overdue();
+                assert!(lab.supervisor.silent_at() <= Some(Time::now()));
+                lab.supervisor.watch();
+                let limit = lab.supervisor.child(role).unwrap().silent_at();
+                assert!(limit > Some(Time::now()), "{role}, round {round}");
+            }
+            let child = lab.supervisor.child(role).unwrap();
+            child.signal(Signal::SIGSTOP);
+            let stopped = async {
+                while child.effort().unwrap().runnable {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, stopped).await.unwrap();
+            // The first check may still see work.
+            for _ in 0..2 {
+                lab.supervisor.child(role).unwrap().is_overdue();
+                lab.supervisor.watch();
+            }
+            let child = lab.supervisor.child(role).unwrap();
+            let ended = tokio::time::timeout(PATIENCE, child.next()).await;
+            assert!(matches!(ended, Ok(Happened::Ended(Ended::AsTold))), "{role}: {ended:?}");
+            for child in &mut lab.supervisor.children {
+                child.kill();
+            }
+        }
+    });
+}
