@@ -436,8 +436,8 @@ fn a_role_that_hangs_when_a_reload_stops_it_is_killed_and_one_that_works_is_not(
                 }
             };
             tokio::time::timeout(PATIENCE, stopped).await.unwrap();
-            // The first check may still see work.
-            for _ in 0..2 {
+            // The first checks may still see work.
+            for _ in 0..4 {
                 lab.supervisor.child(role).unwrap().is_overdue();
                 lab.supervisor.watch();
             }
