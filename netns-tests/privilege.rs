@@ -112,7 +112,7 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
                     last = match holds(pid, name, user) {
                         Ok(Ok(())) => return Ok(Some(())),
                         Ok(Err(state)) => state,
-                        Err(e) => e.to_string(),
+                        Err(_) => format!("{name}: process {pid} is gone"),
                     };
                     Ok(None)
                 })

@@ -323,7 +323,8 @@ fn a_process_that_is_needed_again_while_it_stops_is_started_again(lab: &mut Lab)
     let host = &pair.svr1;
     let script = "/usr/local/bin/on_state_change";
     // It ignores the request to end.
-    let slow = "#!/bin/sh\ntrap '' TERM\necho $3 >>/run/told\n[ $3 = MASTER ] || exit 0\nsleep 1000\n";
+    let slow =
+        "#!/bin/sh\ntrap '' TERM\necho $3 >>/run/told\n[ $3 = MASTER ] || exit 0\nsleep 1000\n";
     host.write(script, slow, 0o755)?;
     let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
     host.write(CONF, &text, 0o644)?;

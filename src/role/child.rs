@@ -73,6 +73,8 @@ struct Running {
     since: Instant,
     /// When it is considered silent for too long, unless a heartbeat arrives first.
     silent_at: Instant,
+    /// How long it may take until its first heartbeat, if nothing else explains its silence.
+    first: Duration,
     /// Whether there was a heartbeat at all.
     seen: bool,
     /// Its progress until the first heartbeat.
@@ -239,6 +241,7 @@ impl Child {
     pub(super) fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
         match started.and_then(connected) {
             Ok((process, peer)) => {
+                let first = if self.was_started() { self.next_patience() } else { FIRST_PATIENCE };
                 self.starts = self.starts.saturating_add(1);
                 if let Some(file) = &mut self.pid_file
                     && let Err(e) = file.write(process.pid())
@@ -250,7 +253,8 @@ impl Child {
                     process,
                     peer,
                     since: Instant::now(),
-                    silent_at: Instant::now() + FIRST_PATIENCE,
+                    silent_at: Instant::now() + first,
+                    first,
                     seen: false,
                     beginning: Pace::default(),
                     preparing: Pace::default(),
@@ -269,6 +273,12 @@ impl Child {
                 Err(e)
             }
         }
+    }
+
+    /// How long a process that replaces another one may take until its first heartbeat. That of vrrp finds addresses that
+    /// another router takes over meanwhile; one that works or waits for a processor gets more time in any case.
+    fn next_patience(&self) -> Duration {
+        if self.role == RoleName::Vrrp { self.patience } else { FIRST_PATIENCE }
     }
 
     /// Sends it a message. If it does not accept it, it counts as hung and is killed.
@@ -394,7 +404,7 @@ impl Child {
             // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
         } else if !running.seen && running.beginning.goes_on(effort) {
-            running.silent_at = now + FIRST_PATIENCE;
+            running.silent_at = now + running.first;
         } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
             running.silent_at = now + self.patience / 4;
         } else {

@@ -15,7 +15,7 @@ mod tests;
 mod view;
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -133,6 +133,8 @@ struct Supervisor {
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
     unconnected: BTreeSet<(RoleName, RoleName)>,
+    /// How many channels the running process of the first role was given to the second.
+    given: BTreeMap<(RoleName, RoleName), u32>,
     /// Unexpected refusals of roles.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
@@ -248,6 +250,7 @@ impl Supervisor {
             observed_due: false,
             ipvs_told: false,
             unconnected: BTreeSet::new(),
+            given: BTreeMap::new(),
             strange: 0,
             // Without that role no virtual servers are configured here.
             ipvs: (!checker).then_some(true),
@@ -420,13 +423,13 @@ impl Supervisor {
                     self.pass_on_soon();
                 }
             }
-            FromRole::Unconnected(other) => {
+            FromRole::Unconnected { other, given } => {
                 let pair = (role.min(other), role.max(other));
-                if CHANNELS.contains(&pair) {
+                if !CHANNELS.contains(&pair) {
+                    self.refused(role, 0, "asks for a channel that there is not");
+                } else if given == self.given.get(&(role, other)).copied().unwrap_or_default() {
                     self.unconnected.insert(pair);
                     self.pass_on_soon();
-                } else {
-                    self.refused(role, 0, "asks for a channel that there is not");
                 }
             }
             FromRole::Ask(question) => self.answer(role, question),

@@ -249,7 +249,7 @@ impl Supervisor {
     }
 
     /// A role that did not run gets its pid file.
-    fn want_pid_file(&mut self, role: RoleName) {
+    pub(super) fn want_pid_file(&mut self, role: RoleName) {
         let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
             RoleName::Vrrp => vrrp,
@@ -289,18 +289,6 @@ impl Supervisor {
                 let reason = one_line(reason);
                 tracing::error!("{role} process: {reason} ({} so far)", self.strange);
             }
-        }
-    }
-
-    /// The process of a role ended as it was told to. If a newer configuration needs the role again, its next process
-    /// starts now.
-    pub(super) fn has_stopped(&mut self, role: RoleName) {
-        let is_awaited =
-            matches!(&self.reload, Reload::Preparing { waiting, .. } if waiting.contains(&role));
-        let is_wanted = self.child(role).is_some_and(|child| child.wanted);
-        if ROLES.contains(&role) && (is_awaited || is_wanted) {
-            self.want_pid_file(role);
-            self.start_again(role);
         }
     }
 
@@ -437,27 +425,6 @@ impl Supervisor {
         tracing::info!("{} complete", if first { "Startup" } else { "Reload" });
         self.manager.ready(&self.status_line());
         self.go_again();
-    }
-
-    /// Tells the process of a role that is not needed to stop, and forgets what it reported: its next process begins
-    /// anew.
-    fn dismiss(&mut self, role: RoleName, keep: bool) {
-        match role {
-            RoleName::Vrrp => {
-                self.summary = None;
-                self.observed.clear();
-            }
-            RoleName::Checker => {
-                self.checks = None;
-                self.ipvs = (!self.options.checker).then_some(true);
-            }
-            RoleName::Runner | RoleName::Config | RoleName::Api => {}
-        }
-        if let Some(child) = self.child(role) {
-            child.forget_restart();
-            child.tell(&ToRole::Stop { keep }, Vec::new());
-            child.set_pid_file(None);
-        }
     }
 
     /// The new configuration does not come into force.

@@ -450,3 +450,34 @@ fn a_role_that_hangs_when_a_reload_stops_it_is_killed_and_one_that_works_is_not(
         }
     });
 }
+
+#[test]
+fn two_processes_whose_channel_has_ended_get_another_one() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let mut vrrp = lab.run(RoleName::Vrrp, IDLE);
+        let mut runner = lab.run(RoleName::Runner, IDLE);
+        lab.is_in_force(1);
+        let connected = |told: &[ToRole]| {
+            told.iter().filter(|message| matches!(message, ToRole::Connect(_))).count()
+        };
+        lab.supervisor.connect(RoleName::Runner, RoleName::Vrrp);
+        assert_eq!(connected(&told(&mut vrrp).await), 1);
+        for (given, channels) in [(1, 1), (1, 0), (2, 1)] {
+            // An answer to one that is on its way asks for nothing.
+            let ask = FromRole::Unconnected { other: RoleName::Runner, given };
+            lab.supervisor.said(RoleName::Vrrp, ask);
+            lab.supervisor.pass_on();
+            assert_eq!(connected(&told(&mut vrrp).await), channels, "{given}");
+        }
+        assert_eq!(connected(&told(&mut runner).await), 3);
+        // Requested, and made for another reason before it was: one is enough.
+        lab.supervisor
+            .said(RoleName::Vrrp, FromRole::Unconnected { other: RoleName::Runner, given: 3 });
+        lab.supervisor.connect(RoleName::Runner, RoleName::Vrrp);
+        lab.supervisor.pass_on();
+        assert_eq!(connected(&told(&mut vrrp).await), 1);
+        lab.end(RoleName::Vrrp).await;
+        lab.end(RoleName::Runner).await;
+    });
+}
