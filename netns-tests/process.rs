@@ -29,7 +29,6 @@ cases![Here:
     a_keepalived_that_runs_is_refused_and_a_failed_start_leaves_no_file,
     a_stop_without_a_process_to_undo_it_is_undone_all_the_same,
     a_vrrp_process_that_hangs_during_a_stop_holds_no_address_beside_the_next_master,
-    a_daemon_that_ends_with_its_process_undoes_what_that_left,
     a_stop_leaves_nothing,
     a_stop_can_leave_the_addresses,
     a_backup_that_was_held_up_stays_backup,
@@ -318,34 +317,6 @@ fn a_vrrp_process_that_hangs_during_a_stop_holds_no_address_beside_the_next_mast
         check!(both <= most, "{order:?}: both had the address for {both} ms");
         check!(daemon.ended(mark)?, "the exit status is not zero");
         check!(daemon.processes().is_empty(), "processes stayed behind");
-    }
-    Ok(())
-}
-
-fn a_daemon_that_ends_with_its_process_undoes_what_that_left(lab: &mut Lab) -> Res {
-    lab.subject.ours_only("its addresses stay")?;
-    let pair = Pair::new(lab)?;
-    pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
-    pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
-    lab.subject.start(&pair.svr2)?;
-    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
-        let mark = lab.mark();
-        let options = ["-D", "--dont-respawn", "-f", CONF];
-        let daemon = lab.subject.start_with(&pair.svr1, &options)?;
-        lab.after(mark).some_garps(&pair.svr1, VIP.parse()?, 10)?;
-        let mark = lab.mark();
-        signal_to(daemon.role(Role::Vrrp)?, signal)?;
-        let later = lab.after(mark);
-        check!(daemon.ended(mark)?, "the exit status is not zero");
-        later.log(&pair.svr1, "not started again (--dont-respawn)")?;
-        later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
-        let removed = later.address(&pair.svr1, VIP, false)?;
-        let added = later.address(&pair.svr2, VIP, true)?;
-        let both = removed.millis_since(added);
-        let most = late::bound(0.0, added, removed);
-        check!(both <= most, "{signal}: both had the address for {both} ms");
-        let files = pair.svr1.must(["find", "/run", "-name", "*.pid"])?;
-        check!(files.is_empty(), "pid files stayed behind: {files}");
     }
     Ok(())
 }
