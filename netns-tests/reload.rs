@@ -167,7 +167,7 @@ fn many_reloads_in_a_row_miss_no_advert(lab: &mut Lab) -> Res {
         }
     }
     steady(lab, mark, &pair.svr1, 8)?;
-    lab.timeline().poll(crate::lab::LIMIT, "the last file is in effect", || {
+    lab.timeline().poll(LIMIT, "the last file is in effect", || {
         Ok((!pair.svr1.has(LAN, "10.0.0.101/24")?).then_some(()))
     })?;
     let changes = later.kernel(&pair.svr1);
