@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::object::{Change, ChangeKind, Difference, Identity, Object, Sight};
 use super::route::{RouteIdentity, Slot};
+use super::snapshot::Unread;
 use super::table::{Effect, ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
@@ -242,6 +243,12 @@ impl<C: Copy + PartialEq> Table<C> {
             self.lost(&identity, &mut affected);
         }
         affected
+    }
+
+    /// The observed objects of kinds that a snapshot says nothing about, to be added to it.
+    #[must_use]
+    pub fn observed_of(&self, unread: Unread) -> Vec<Sight> {
+        self.observed.of(unread)
     }
 
     /// Forgets some of the observed objects. False when all are forgotten.

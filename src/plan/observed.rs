@@ -7,6 +7,7 @@ use super::filter::{self, FilterTableId};
 use super::link::LinkAttributes;
 use super::object::{Attributes, Identity, Sight};
 use super::route::{RouteIdentity, Slot};
+use super::snapshot::Unread;
 use crate::base::{Family, IfIndex, IfName, Prefix};
 
 /// Number of objects that [`Observed::forget_some`] forgets.
@@ -137,6 +138,20 @@ impl Observed {
             self.holders.remove(&prefix.address);
         }
         Some(Lost { last: (left == 0).then_some(prefix.address) })
+    }
+
+    /// The objects of kinds that a snapshot says nothing about.
+    pub(super) fn of(&self, unread: Unread) -> Vec<Sight> {
+        if unread == Unread::default() {
+            return Vec::new();
+        }
+        let covered = self.objects.iter().filter(|(identity, _)| unread.covers(identity));
+        let sight = |(identity, seen): (&Identity<IfIndex>, &Seen)| Sight {
+            identity: identity.clone(),
+            links: seen.links.clone(),
+            attributes: seen.attributes.clone(),
+        };
+        covered.map(sight).collect()
     }
 
     /// Forgets some objects. False when none was left.

@@ -39,9 +39,11 @@ enum Stage {
 impl Engine {
     /// Processes a snapshot of the kernel.
     pub(super) fn kernel(&mut self, moment: &mut Moment<'_>, snapshot: Snapshot) {
+        let mut objects = snapshot.objects;
+        objects.extend(self.objects.observed_of(snapshot.unread));
         let sighting = Sighting {
             stage: Stage::Forget,
-            objects: snapshot.objects.into_iter(),
+            objects: objects.into_iter(),
             links: snapshot.links,
             next: 0,
             gone: Vec::new(),

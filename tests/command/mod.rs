@@ -332,6 +332,46 @@ fn a_test_without_root_names_the_missing_capabilities() {
     }
 }
 
+/// Neither a start that is refused, because the usual files belong to root, nor one with files of its own hides that
+/// the daemon cannot work.
+#[test]
+fn a_start_without_root_names_the_missing_capabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let file = folder.path().join("k.conf");
+    fs::write(&file, GOOD).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    let copy = folder.path().join("evervipd");
+    fs::copy(EVERVIPD, &copy).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let files = [("-p", "pid"), ("-r", "vrrp"), ("-c", "check")];
+    let own: Vec<String> =
+        files.iter().flat_map(|(option, name)| [(*option).to_owned(), path(name)]).collect();
+    for (options, status, lines) in [
+        (&[][..], 1, &["the daemon lacks"][..]),
+        (&own[..], 4, &["the daemon lacks", "the vrrp process lacks"][..]),
+    ] {
+        // It ends by itself.
+        let mut command = Command::new("timeout");
+        if root {
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+            std::os::unix::process::CommandExt::gid(&mut command, 65534);
+        }
+        command.arg("60").arg(&copy).args(["-n", "-l", "-G", "-f"]).arg(&file).args(options);
+        let result = command.current_dir("/").output().unwrap();
+        let said = text(&result.stderr) + &text(&result.stdout);
+        assert_eq!(result.status.code(), Some(status), "{options:?}: {said}");
+        for part in lines {
+            let line = said.lines().find(|line| line.contains(part));
+            let line = line.unwrap_or_else(|| panic!("{part}: {said}"));
+            for name in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
+                assert!(line.contains(name), "{line}");
+            }
+        }
+    }
+}
+
 /// keepalived 2.2.7 looks for the program of a MISC_CHECK when it runs it.
 #[test]
 fn a_missing_misc_check_does_not_change_the_status() {

@@ -47,7 +47,7 @@ fn snapshot(links: u32) -> Snapshot {
         .take(LINKS as usize)
         .map(|l| Sight::address(l.index, prefix(&format!("10.{}.1.254/24", l.index.0 - 1))))
         .collect();
-    Snapshot { links, objects }
+    Snapshot { links, objects, ..Snapshot::default() }
 }
 
 /// The cost of one event and all steps that follow from it at the same time.
