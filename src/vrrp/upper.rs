@@ -97,8 +97,8 @@ impl Engine {
             aliases.retain(|alias| *alias != from);
             // Until the kernel reports it.
             aliases.push(to.clone());
-            self.objects.set_link(&from, None);
-            self.objects.set_link(&to, Some(index));
+            self.then_place(&from, None);
+            self.then_place(&to, Some(index));
         }
     }
 
