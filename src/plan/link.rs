@@ -24,6 +24,8 @@ pub struct LinkAttributes {
     /// It is administratively up.
     pub up: bool,
     pub settings: LinkSettings,
+    /// The VRF that it is in. Compared by the table of objects, which knows that of its parent.
+    pub vrf: Option<IfIndex>,
     /// Its alias (`IFLA_IFALIAS`), which tells who created it.
     pub alias: Box<str>,
 }
@@ -102,6 +104,7 @@ impl LinkAttributes {
             group: link.group.unwrap_or(0),
             up: true,
             settings,
+            vrf: None,
             alias: mark.clone(),
         }
     }

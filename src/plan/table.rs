@@ -46,6 +46,8 @@ pub struct Table<C> {
     pub(super) links: BTreeMap<IfName, IfIndex>,
     /// The tables of VRFs, by the name of their device.
     pub(super) vrfs: BTreeMap<IfName, u32>,
+    /// The VRFs of interfaces that are in one.
+    pub(super) ports: BTreeMap<IfName, IfIndex>,
     pub(super) observed: Observed,
     pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
@@ -154,6 +156,7 @@ impl<C> Default for Table<C> {
             by_address: BTreeSet::new(),
             links: BTreeMap::new(),
             vrfs: BTreeMap::new(),
+            ports: BTreeMap::new(),
             observed: Observed::default(),
             numbers: Numbers::default(),
             requests: BTreeMap::new(),
