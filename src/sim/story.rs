@@ -69,6 +69,8 @@ impl World {
         let now = self.now();
         let Some(node) = self.nodes.get_mut(id.0) else { return };
         if !resume {
+            // What the summary has of them is known to the next process.
+            node.files_told.clear();
             node.former.clear();
             let owned: Vec<Prefix> = node
                 .config
@@ -90,7 +92,6 @@ impl World {
         node.finished = false;
         node.runner_alive = true;
         node.runner_heard = node.runner;
-        node.files_told.clear();
         node.started = false;
         node.leftovers = node.kernel.addresses.iter().copied().collect();
         let (config, snapshot) = (Arc::clone(&node.config), node.kernel.snapshot());

@@ -480,6 +480,9 @@ impl World {
                     }
                     self.oracle.step.better = true;
                     self.oracle.step.yields.insert(wire.clone());
+                    if instance.higher_prio_send_advert {
+                        self.oracle.step.last.insert(wire.clone());
+                    }
                 } else if Some((heard, sender)) < ranks {
                     if let Some(sending) = &mut router.sending {
                         sending.excused = true;
@@ -536,6 +539,9 @@ impl World {
                 }
                 self.oracle.step.better = true;
                 self.oracle.step.yields.insert(wire.clone());
+                if instance.higher_prio_send_advert {
+                    self.oracle.step.last.insert(wire.clone());
+                }
             }
             _ => {}
         }

@@ -27,6 +27,8 @@ pub(super) struct Step {
     pub vague: bool,
     /// Masters must leave these wires.
     pub yields: BTreeSet<Wire>,
+    /// Masters send one more advert here (`higher_prio_send_advert`).
+    pub last: BTreeSet<Wire>,
     /// A master must answer here.
     pub answers: Option<Wire>,
     /// A packet that must be refused was delivered: it may have no effect.
@@ -47,6 +49,7 @@ impl Step {
         self.better |= other.better;
         self.vague |= other.vague;
         self.yields.extend(other.yields);
+        self.last.extend(other.last);
         self.answers = self.answers.take().or(other.answers);
         self.refused |= other.refused;
         self.ran |= other.ran;

@@ -396,8 +396,7 @@ impl World {
             if step.yields.contains(wire) && master {
                 found.push(format!("VRID {} stays master beside a better one", wire.2));
             }
-            let last = states.iter().any(|(w, i, ..)| w == wire && i.higher_prio_send_advert);
-            if step.yields.contains(wire) && last && !sent(wire, false) {
+            if step.last.contains(wire) && !sent(wire, false) {
                 found.push(format!("VRID {} does not send one more advert", wire.2));
             }
             if step.answers.as_ref() == Some(wire) && !sent(wire, false) {
