@@ -84,7 +84,7 @@ pub fn state(node: &Node) -> Res<Vec<String>> {
     Ok(all)
 }
 
-fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
+pub fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
     format!(
         "vrrp_instance V{vrid} {{\n interface {LAN}\n state MASTER\n priority 200\n virtual_router_id {vrid}\n \
          advert_int 1\n {lines}\n virtual_ipaddress {{\n{addresses}\n }}\n \

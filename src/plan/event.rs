@@ -4,20 +4,34 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use super::object::{Change, ChangeKind, Difference, Identity, Object, Sight};
+use super::object::{Attributes, Change, ChangeKind, Difference, Identity, Object, Sight};
 use super::route::{RouteIdentity, Slot};
-use super::snapshot::Unread;
+use super::snapshot::{Unread, VrfRole};
 use super::table::{Effect, ObjectId, Position, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// The interface of this name is the device of a VRF with this table, or is not one. To be called before
-    /// [`Self::note_link`].
-    pub fn set_vrf(&mut self, name: &IfName, table: Option<u32>) {
-        match table {
-            Some(table) => self.vrfs.insert(name.clone(), table),
-            None => self.vrfs.remove(name),
+    /// The interface of this name is the device of a VRF, is in one, or neither. To be called before
+    /// [`Self::note_link`]. If it has moved, the interfaces on it that the daemon has created have to follow: they are to
+    /// be compared again.
+    pub fn set_vrf(&mut self, name: &IfName, role: Option<VrfRole>) {
+        match role {
+            Some(VrfRole::Device { table }) => self.vrfs.insert(name.clone(), table),
+            _ => self.vrfs.remove(name),
         };
+        let before = match role {
+            Some(VrfRole::Port { of }) => self.ports.insert(name.clone(), of),
+            _ => self.ports.remove(name),
+        };
+        if before == self.ports.get(name).copied() {
+            return;
+        }
+        for id in self.on_interface(name) {
+            let present = self.is_present(id);
+            if let Some(entry) = self.entry_mut(id) {
+                entry.doubtful |= present && matches!(*entry.object, Object::Link(_));
+            }
+        }
     }
 
     /// The interface of this name has a new index, or none. Returns the entries to compare again.
@@ -162,6 +176,9 @@ impl<C: Copy + PartialEq> Table<C> {
             && !self.observed.is_on(place, *link)
         {
             route.interface = None;
+        }
+        if let (Object::Link(link), Attributes::Link(attributes)) = (&mut found, attributes) {
+            link.differs |= attributes.vrf != self.ports.get(&link.link.parent).copied();
         }
         let differs = entry.object.difference(&found) != Difference::None;
         entry.before = differs.then(|| Arc::new(found));

@@ -25,6 +25,8 @@ pub struct LinkAttributes {
     /// It is administratively up.
     pub up: bool,
     pub settings: LinkSettings,
+    /// The VRF that it is in. Compared by the table of objects, which knows that of its parent.
+    pub vrf: Option<IfIndex>,
     /// Its alias (`IFLA_IFALIAS`), which tells who created it, without what it tells about the parent.
     pub alias: Box<str>,
     /// The settings of its parent before they were changed, as the alias tells them.
@@ -105,6 +107,7 @@ impl LinkAttributes {
             group: link.group.unwrap_or(0),
             up: true,
             settings,
+            vrf: None,
             alias: mark.clone(),
             originals: object.originals,
         }

@@ -53,6 +53,8 @@ pub struct Table<C> {
     pub(super) moving: BTreeMap<IfName, u32>,
     /// The tables of VRFs, by the name of their device.
     pub(super) vrfs: BTreeMap<IfName, u32>,
+    /// The VRFs of interfaces that are in one.
+    pub(super) ports: BTreeMap<IfName, IfIndex>,
     pub(super) observed: Observed,
     pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
@@ -165,6 +167,7 @@ impl<C> Default for Table<C> {
             links: BTreeMap::new(),
             moving: BTreeMap::new(),
             vrfs: BTreeMap::new(),
+            ports: BTreeMap::new(),
             observed: Observed::default(),
             numbers: Numbers::default(),
             requests: BTreeMap::new(),

@@ -150,13 +150,7 @@ impl Engine {
         self.rename(moment, index, &name);
         let vrf = link.vrf;
         let before = self.links.insert(index, link);
-        self.objects.set_vrf(
-            &name,
-            match vrf {
-                Some(VrfRole::Device { table }) => Some(table),
-                _ => None,
-            },
-        );
+        self.objects.set_vrf(&name, vrf);
         match self.link_names.get(&name).copied() {
             None => {
                 self.link_names.insert(name.clone(), index);

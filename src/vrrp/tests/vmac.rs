@@ -1,7 +1,7 @@
 //! Interfaces with a virtual MAC: they are created first, send adverts and announcements, and their absence is a fault.
 
 use super::*;
-use crate::plan::{ChangeKind, Identity, LinkAttributes, LinkObject, Setting, Settings};
+use crate::plan::{ChangeKind, Identity, LinkAttributes, LinkObject, Setting, Settings, VrfRole};
 
 const UPPER: IfIndex = IfIndex(9);
 const MAC: Mac = Mac([0, 0, 0x5e, 0, 1, 41]);
@@ -288,6 +288,28 @@ fn it_is_set_right_when_another_program_changes_it_but_not_for_ever() {
     host.pass(SECOND);
     assert_eq!(host.ops(), [format!("={MADE}")]);
     assert_eq!(host.state(), State::Backup);
+}
+
+/// Wherever the parent goes, and wherever another program puts the interface.
+#[test]
+fn it_is_in_the_vrf_of_its_parent() {
+    let mut host = master();
+    let parent = |vrf| Event::Link(Link { vrf, ..link(ETH, "enp0s8", true) });
+    let port = Some(VrfRole::Port { of: IfIndex(30) });
+    host.look();
+    host.event(parent(port));
+    assert_eq!(host.ops(), [format!("+{MADE}")]);
+    host.look();
+    host.event(told(ChangeKind::Present, |found| found.vrf = Some(IfIndex(30))));
+    host.event(parent(port));
+    assert_eq!(host.ops(), Vec::<String>::new(), "it is there");
+    host.event(told(ChangeKind::Present, |found| found.vrf = None));
+    assert_eq!(host.ops(), [format!("={MADE}")], "another program has moved it");
+    host.look();
+    host.event(told(ChangeKind::Present, |found| found.vrf = Some(IfIndex(30))));
+    host.event(parent(None));
+    assert_eq!(host.ops(), [format!("+{MADE}")]);
+    assert_eq!(host.state(), State::Master);
 }
 
 #[test]
