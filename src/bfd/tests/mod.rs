@@ -1,6 +1,9 @@
 //! Sessions between two engines over a link that can fail, and single packets.
 
 mod hostile;
+#[allow(dead_code, reason = "only the texts are compared here")]
+#[path = "../../vrrp/tests/lines.rs"]
+mod lines;
 mod reload;
 mod timing;
 
