@@ -6,6 +6,7 @@
 //! moment.
 
 use core::net::IpAddr;
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -309,6 +310,23 @@ impl<C: Copy + PartialEq> Table<C> {
             .range((name.clone(), ObjectId(0))..=(name.clone(), ObjectId(u32::MAX)))
             .map(|(_, id)| *id)
             .collect()
+    }
+
+    /// Whether an entry is on an interface.
+    #[must_use]
+    pub fn has_any(&self, name: &IfName) -> bool {
+        let first = (name.clone(), ObjectId(0));
+        self.by_interface.range(first..).next().is_some_and(|(other, _)| other == name)
+    }
+
+    /// The names of the interfaces of all entries, each once.
+    pub fn interfaces(&self) -> impl Iterator<Item = &IfName> {
+        let after = |name: &IfName| {
+            let last = (name.clone(), ObjectId(u32::MAX));
+            self.by_interface.range((Bound::Excluded(last), Bound::Unbounded)).next()
+        };
+        let first = self.by_interface.first();
+        core::iter::successors(first, move |(name, _)| after(name)).map(|(name, _)| name)
     }
 
     pub(super) fn depend_on(&self, address: IpAddr) -> Vec<ObjectId> {
