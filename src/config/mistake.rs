@@ -1,7 +1,7 @@
 //! Errors by their meaning, independent of their line: a reload compares them with those of the configuration in force.
 //!
 //! An ignored word is identified by its code, the kind of block and the keyword, so a generated file may repeat an old
-//! mistake in each new block. An object that is left out (an address, a server, an instance) is identified by its
+//! mistake in each new block; an ignored option of a line in a list also by itself. An object that is left out (an address, a server, an instance) is identified by its
 //! identity: losing another one is a new mistake. The errors themselves come from the other modules.
 
 use std::collections::BTreeSet;
@@ -124,6 +124,10 @@ impl Diagnostics {
             Kind::Text => format!("{code} {}", error.message),
             Kind::Unknown => format!("{code} {block} {}", self.marked(error.span)),
             Kind::Word => format!("{code} {block} {keyword}"),
+            // The object is there without the option.
+            Kind::Object if *error.code == codes::OPTION => {
+                format!("{code} {block} / {keyword} {}", self.marked(error.span))
+            }
             Kind::Object => {
                 format!("{code} {} / {keyword} {}", self.line(within), self.line(error.span))
             }

@@ -59,7 +59,7 @@ fn real_configurations_with_small_mistakes_can_be_reloaded() {
         assert_eq!(refused(&before, &after), Vec::<String>::new(), "{name}");
         count += 1;
     }
-    assert!(count >= 2);
+    assert!(count >= 3);
 }
 
 /// What cannot be read at the moment is lost with the reload; what does not exist or is not meant to be read is not.
@@ -127,6 +127,25 @@ fn an_ignored_word_is_known_by_code_block_and_keyword() {
     // A different kind of mistake with the same keyword.
     let state = |word: &str| instance("A", 1, &format!("advert_int {word}"));
     refused_for(&state("0"), &state("often"), "often");
+}
+
+#[test]
+fn an_ignored_option_is_known_by_itself_whatever_its_line() {
+    let list = |vrid: u8, list: &str, line: &str| {
+        instance("A", vrid, &format!("{list} {{\n  {line}\n }}"))
+    };
+    for (keyword, object, another) in [
+        ("virtual_ipaddress_excluded", "10.0.0.1/24", "10.0.0.2/25"),
+        ("virtual_rules", "from 10.0.0.1 table 5", "from 10.0.0.2 table 6"),
+        ("track_interface", "eth1", "eth2"),
+        ("unicast_peer", "10.0.0.1", "10.0.0.2"),
+    ] {
+        let before = list(1, keyword, &format!("{object} bogus"));
+        accepted(&before, &list(2, keyword, &format!("{another} bogus")));
+        refused_for(&before, &list(1, keyword, &format!("{object} false")), "false");
+        let clean = list(1, keyword, object);
+        assert!(refused(&clean, &before).iter().any(|line| line.contains("bogus")), "{keyword}");
+    }
 }
 
 #[test]
