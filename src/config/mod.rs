@@ -36,6 +36,7 @@ mod source;
 mod span;
 mod suggest;
 mod text;
+mod unclosed;
 mod value;
 mod words;
 
