@@ -57,13 +57,6 @@ impl Registry {
         self.slab.get_mut(id.0 as usize)
     }
 
-    /// All instances in the order of their numbers. Too slow for a step that concerns only some.
-    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
-        #[cfg(test)]
-        self.visit(self.slab.len());
-        self.slab.iter().map(|(_, instance)| instance)
-    }
-
     /// Counts objects of instances that a view shows.
     #[cfg_attr(not(test), allow(clippy::unused_self, reason = "only tests count"))]
     pub fn view(&self, _count: usize) {
