@@ -57,6 +57,13 @@ impl Registry {
         self.slab.get_mut(id.0 as usize)
     }
 
+    /// All instances in the order of their numbers.
+    #[cfg(test)]
+    pub fn iter(&self) -> impl Iterator<Item = &Instance> {
+        self.visit(self.slab.len());
+        self.slab.iter().map(|(_, instance)| instance)
+    }
+
     /// Counts objects of instances that a view shows.
     #[cfg_attr(not(test), allow(clippy::unused_self, reason = "only tests count"))]
     pub fn view(&self, _count: usize) {
@@ -64,7 +71,7 @@ impl Registry {
         self.viewed.set(self.viewed.get() + _count as u64);
     }
 
-    /// All instances in the same order, without the first ones.
+    /// All instances in the order of their numbers, without the first ones.
     pub fn iter_from(&self, skip: usize) -> impl Iterator<Item = &Instance> {
         self.numbers.iter().skip(skip).filter_map(|id| self.get(*id))
     }
