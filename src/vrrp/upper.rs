@@ -200,10 +200,12 @@ impl Engine {
 
     /// An interface appeared: its settings are recorded before they are changed.
     pub(super) fn note_originals(&mut self, interface: &IfName) {
+        let mut changes = false;
         for setting in Setting::ALL {
             let identity = Identity::Setting(interface.clone(), setting);
             let entry = self.objects.find(&identity).and_then(|id| self.objects.entry(id));
             let Some(entry) = entry else { continue };
+            changes = true;
             let (object, claimant) = (entry.object.clone(), entry.claimants.first().copied());
             let before = self.original(interface, setting);
             if let (Object::Setting(old), Some(claimant)) = (object.as_ref(), claimant) {
@@ -211,7 +213,10 @@ impl Engine {
                 self.objects.claim(Object::Setting(Box::new(new)), claimant);
             }
         }
-        self.record_originals(interface);
+        // Only parents of virtual MACs have such settings: nothing else on an interface is looked at.
+        if changes {
+            self.record_originals(interface);
+        }
     }
 
     /// The original values of settings, for the next process of this role.

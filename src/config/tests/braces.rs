@@ -260,5 +260,5 @@ fn references_to_a_block_whose_name_line_is_wrong_are_not_reported() {
     assert_eq!(codes(&load_text(&text)), ["E0105"], "{:#?}", said(&load_text(&text)));
     // Another name is still wrong.
     let text = FULL.replace("vrrp_instance A {", "vrrp_instanc A {").replace("B\n", "C\n");
-    assert_eq!(codes(&load_text(&text)), ["E0404", "E0101"], "{:#?}", said(&load_text(&text)));
+    assert_eq!(codes(&load_text(&text)), ["E0101", "E0404"], "{:#?}", said(&load_text(&text)));
 }
