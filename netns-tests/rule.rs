@@ -108,8 +108,6 @@ fn what_is_static_needs_no_instance(lab: &mut Lab) -> Res {
 
     lab.note("another program removes everything");
     let mark = lab.mark();
-    let tracked = |line: &String| !line.contains("blackhole");
-    let wanted: Vec<String> = wanted.into_iter().filter(tracked).collect();
     ours.ip("addr del 10.7.0.1/24 dev enp0s8\naddr del 2001:db8:7::1/64 dev enp0s8\n\
              rule del pref 100\nrule del pref 101\nroute del 2001:db8:8::/48\n\
              route del blackhole 10.9.0.0/16\n")?;
