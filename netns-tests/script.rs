@@ -22,6 +22,7 @@ cases![Here:
     scripts_of_a_removed_instance_run_to_their_end,
     the_first_process_of_a_container_leaves_no_zombies,
     a_check_script_is_logged_when_its_result_changes,
+    a_script_that_is_a_link_beside_its_target_keeps_its_name,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -90,6 +91,22 @@ fn a_slow_script_of_the_master_does_not_outlive_notify_stop(lab: &mut Lab) -> Re
     let beside = pair.svr1.read("/run/beside")?;
     check!(!beside.contains("sleep 1000"), "it runs beside notify_stop:\n{beside}");
     check!(!runs(&pair.svr1, "sleep 1000")?, "it goes on after the daemon");
+    Ok(())
+}
+
+fn a_script_that_is_a_link_beside_its_target_keeps_its_name(lab: &mut Lab) -> Res {
+    let pair = Pair::new(lab)?;
+    script(&pair.svr1, "/run/one.sh", "echo \"$0 $*\" >>/run/told")?;
+    pair.svr1.must(["ln", "-s", "one.sh", "/run/to_master.sh"])?;
+    pair.svr1.must(["mkdir", "/run/beside"])?;
+    pair.svr1.must(["ln", "-s", "/run/one.sh", "/run/beside/to_any.sh"])?;
+    let lines = "notify_master \"/run/to_master.sh begins\"\n notify /run/beside/to_any.sh";
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", lines);
+    pair.svr1.write(CONF, &text, 0o644)?;
+    let daemon = lab.subject.start(&pair.svr1)?;
+    told(lab, &pair.svr1, "/run/to_master.sh begins\n")?;
+    told(lab, &pair.svr1, "/run/one.sh INSTANCE VRRP1 MASTER")?;
+    check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
 }
 

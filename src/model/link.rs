@@ -21,6 +21,17 @@ pub struct VirtualLink {
     pub carries_v6: bool,
 }
 
+impl VirtualLink {
+    /// Its own hardware address; none if it shares that of its parent.
+    #[must_use]
+    pub const fn own_mac(&self) -> Option<Mac> {
+        match self.kind {
+            LinkKind::Macvlan { mac } => Some(mac),
+            LinkKind::Ipvlan { .. } => None,
+        }
+    }
+}
+
 /// The kind of a created interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LinkKind {

@@ -360,18 +360,19 @@ impl<C: Copy + PartialEq> Table<C> {
         let named = self.links.get(&wanted.link.name);
         let named = named.and_then(|number| self.numbers.by_number.get(number));
         let named = named.and_then(|place| self.by_place.get(place).copied());
-        let beside = self.on_interface(&wanted.link.parent).into_iter().filter(|other| {
-            self.entry(*other).is_some_and(|other| match other.object.as_ref() {
-                Object::Link(other) => match (other.link.kind, wanted.link.kind) {
-                    (LinkKind::Macvlan { mac: one }, LinkKind::Macvlan { mac: another }) => {
-                        one == another
-                    }
-                    (LinkKind::Ipvlan { .. }, LinkKind::Ipvlan { .. }) => false,
-                    _ => true,
-                },
-                _ => false,
-            })
-        });
+        let own = wanted.link.own_mac();
+        let upper = |from: Option<Mac>, to: Option<Mac>| {
+            let parent = &wanted.link.parent;
+            let from = (parent.clone(), from, ObjectId(0));
+            self.by_upper.range(from..=(parent.clone(), to, ObjectId(u32::MAX)))
+        };
+        let same = own.map(|_| upper(own, own));
+        let others = match own {
+            Some(_) => upper(None, None),
+            None => upper(Some(Mac([0; 6])), Some(Mac([u8::MAX; 6]))),
+        };
+        let beside = same.into_iter().flatten().chain(others).map(|(.., other)| *other);
+        let beside = beside.inspect(|_| self.look());
         named.into_iter().chain(beside).find(|other| {
             *other != id
                 && self.is_present(*other)

@@ -296,6 +296,10 @@ impl<C: Copy + PartialEq> Table<C> {
             affected: Vec::new(),
         };
         match (outcome, verb) {
+            // The kernel has removed the old one, and refused the new one.
+            (Outcome::Refused(_), Verb::Replace { .. }) if told => {
+                self.lost(&sight.identity, &mut answer.affected);
+            }
             (Outcome::Refused(_), Verb::Replace { before, .. }) => {
                 entry.before = Some(before);
                 entry.doubtful = doubtful;

@@ -19,7 +19,7 @@ use super::object::{Difference, Identity, Object, Sight};
 use super::observed::Observed;
 use super::{Token, Verb};
 use crate::base::limit::Limit;
-use crate::base::{IfIndex, IfName, Instant};
+use crate::base::{IfIndex, IfName, Instant, Mac};
 
 /// First pause after a refusal; doubled each time.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
@@ -48,6 +48,8 @@ pub struct Table<C> {
     /// Entries that depend on a local address, and the entries of such addresses.
     pub(super) by_source: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
+    /// Entries of created interfaces, by parent and hardware address of their own.
+    pub(super) by_upper: BTreeSet<(IfName, Option<Mac>, ObjectId)>,
     pub(super) links: BTreeMap<IfName, IfIndex>,
     /// Interfaces whose index has changed and whose entries have not all got their places; how often.
     pub(super) moving: BTreeMap<IfName, u32>,
@@ -164,6 +166,7 @@ impl<C> Default for Table<C> {
             by_interface: BTreeSet::new(),
             by_source: BTreeSet::new(),
             by_address: BTreeSet::new(),
+            by_upper: BTreeSet::new(),
             links: BTreeMap::new(),
             moving: BTreeMap::new(),
             vrfs: BTreeMap::new(),
@@ -282,10 +285,15 @@ impl<C: Copy + PartialEq> Table<C> {
         let interfaces = object.interfaces().into_iter().map(|name| (name.clone(), id));
         let source = object.source().map(|source| (source, id));
         let address = object.address().map(|a| (a.prefix.address, id));
+        let upper = match object.as_ref() {
+            Object::Link(link) => Some((link.link.parent.clone(), link.link.own_mac(), id)),
+            _ => None,
+        };
         if add {
             self.by_interface.extend(interfaces);
             self.by_source.extend(source);
             self.by_address.extend(address);
+            self.by_upper.extend(upper);
         } else {
             for key in interfaces {
                 self.by_interface.remove(&key);
@@ -295,6 +303,9 @@ impl<C: Copy + PartialEq> Table<C> {
             }
             if let Some(key) = address {
                 self.by_address.remove(&key);
+            }
+            if let Some(key) = upper {
+                self.by_upper.remove(&key);
             }
         }
     }

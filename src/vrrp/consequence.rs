@@ -37,6 +37,8 @@ pub(super) enum Consequence {
     Forget { link: IfIndex, affected: Vec<ObjectId> },
     /// The objects on an interface with another index get their places. They are compared with the kernel at the end.
     Place { name: IfName, changed: bool, at: Position, entries: Vec<ObjectId> },
+    /// The created interfaces on this one carry the original values of its settings.
+    Record { name: IfName, at: Position },
     /// The kernel may have removed routes on a changed interface: those that are not wanted are forgotten,
     Vanish { name: IfName, after: Option<Identity<IfIndex>>, again: bool },
     /// and the others are in doubt. Then all objects on it are compared with the kernel.
@@ -101,6 +103,12 @@ impl Engine {
     /// Notes that the objects of a deleted interface are forgotten.
     pub(super) fn then_forget(&mut self, link: IfIndex) {
         self.consequences.push_back(Consequence::Forget { link, affected: Vec::new() });
+    }
+
+    /// Notes that created interfaces carry the original values of the settings of this one.
+    pub(super) fn then_record(&mut self, name: &IfName) {
+        let (name, at) = (name.clone(), Position::default());
+        self.consequences.push_back(Consequence::Record { name, at });
     }
 
     /// The interface of this name has another index, or none: notes that the objects on it get other places.
@@ -233,6 +241,15 @@ impl Engine {
                             self.then_settle(entries, false);
                         }
                     }
+                    self.spend(PIECE);
+                }
+                Some(Consequence::Record { name, at }) => {
+                    let some = self.objects.some_on_interface(name, at, OBJECTS);
+                    let name = name.clone();
+                    if some.len() < OBJECTS {
+                        self.consequences.pop_front();
+                    }
+                    self.record_originals(&name, &some);
                     self.spend(PIECE);
                 }
                 Some(Consequence::Vanish { name, after, again }) => {

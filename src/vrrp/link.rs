@@ -173,7 +173,12 @@ impl Engine {
         if before.is_none() && matches!(vrf, Some(VrfRole::Device { .. })) {
             self.vrf_changed(&name);
         }
-        if before.is_some() && before != self.links.get(&index).cloned() {
+        // A change of the settings alone may be our own (see `promote_secondaries` in the kernel's part): if it led to another
+        // attempt at what the kernel has refused, that attempt would cause the next change.
+        let changed = before.as_ref().zip(self.links.get(&index)).is_some_and(|(before, after)| {
+            *before != Link { settings: before.settings, ..after.clone() }
+        });
+        if changed {
             for name in self.names_of(index) {
                 self.interface_changed(&name);
                 let again = before.as_ref().is_some_and(|link| !link.up) && self.is_up(&name);

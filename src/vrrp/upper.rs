@@ -136,11 +136,11 @@ impl Engine {
         Settings([ignore, filter, announce, None])
     }
 
-    /// Lets the interfaces on this one carry the original values of its settings.
-    fn record_originals(&mut self, interface: &IfName) {
+    /// Lets those of these entries that are interfaces on this one carry the original values of its settings.
+    pub(super) fn record_originals(&mut self, interface: &IfName, entries: &[ObjectId]) {
         let originals = self.originals_of(interface);
-        for id in self.objects.on_interface(interface) {
-            let Some(entry) = self.objects.entry(id) else { continue };
+        for id in entries {
+            let Some(entry) = self.objects.entry(*id) else { continue };
             let (object, claimant) = (entry.object.clone(), entry.claimants.first().copied());
             if let (Object::Link(old), Some(claimant)) = (object.as_ref(), claimant)
                 && matches!(old.link.kind, LinkKind::Macvlan { .. })
@@ -175,7 +175,8 @@ impl Engine {
                     None => {}
                 }
             }
-            self.record_originals(&interface);
+            let entries = self.objects.on_interface(&interface);
+            self.record_originals(&interface, &entries);
         }
     }
 
@@ -215,7 +216,7 @@ impl Engine {
         }
         // Only parents of virtual MACs have such settings: nothing else on an interface is looked at.
         if changes {
-            self.record_originals(interface);
+            self.then_record(interface);
         }
     }
 

@@ -260,8 +260,27 @@ fn examine(program: &[u8], user: &User, links: bool, cx: &Load<'_>) -> Verdict {
     };
     // It is not opened: on a file system that hangs that would take for ever. Whoever runs it sees whether it is a
     // program or a text for the shell.
-    let path = if links { written } else { real };
+    let path = if links { written } else { named(&written, real, cx) };
     Verdict { path, refusal: None, missing: false, insecure }
+}
+
+/// The path without links, but with the name as written if the target is beside it: a script may look at its name.
+fn named(written: &[u8], real: Vec<u8>, cx: &Load<'_>) -> Vec<u8> {
+    let split = |path: &[u8]| {
+        let at = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+        (
+            path.get(..at.max(1)).unwrap_or_default().to_vec(),
+            path.get(at..).unwrap_or_default().to_vec(),
+        )
+    };
+    let (folder, name) = split(written);
+    let folder = follow(&folder, cx, &mut Vec::new()).map(|(path, _)| path);
+    match folder {
+        Some(folder) if folder == split(&real).0 => {
+            absolute(&folder, name.get(1..).unwrap_or_default())
+        }
+        _ => real,
+    }
 }
 
 /// Why other users can change a path element that root relies on, and the command that fixes it.

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::address::{AddressFlags, Lifetime};
-use crate::plan::{AddressAttributes, Attributes};
+use crate::plan::{AddressAttributes, Attributes, Settings};
 
 fn removed(text: &str, own: bool) -> Event<'static> {
     Event::Object(Change::address(ETH, prefix(text), false, own))
@@ -305,6 +305,47 @@ fn a_master_corrects_what_it_adopts_and_nobody_else_does() {
         let mut host = start(found, 100);
         host.hear(PEER, 200);
         assert_eq!(host.ops(), ["-10.0.2.100/24"]);
+    }
+}
+
+/// A master whose address is replaced by a reload, which the kernel refuses after it has removed the old one; `told`: its
+/// event arrives before the answer.
+fn refused_replacement(told: bool) -> Host {
+    let mut host = Host::master();
+    host.obedient = false;
+    let mut config = failover(200);
+    config.instances[0].addresses[0].scope = 253;
+    host.event(Event::Reload(Arc::new(config)));
+    let (token, _) = host.apply();
+    assert_eq!(host.ops(), ["=10.0.2.100/24"]);
+    let answer = || Event::Applied { token, item: 0, outcome: Outcome::Refused(22) };
+    if told {
+        host.event(removed("10.0.2.100/24", true));
+        host.event(answer());
+    } else {
+        host.event(answer());
+        host.event(removed("10.0.2.100/24", true));
+    }
+    host.look();
+    host
+}
+
+#[test]
+fn a_refused_replacement_is_an_addition_and_waits_whatever_its_own_attempts_change() {
+    for told in [true, false] {
+        let mut host = refused_replacement(told);
+        let begin = host.now;
+        // Each attempt sets `promote_secondaries` and resets it.
+        for promote in [1, 0, 1, 0] {
+            let settings = Settings([None, None, None, Some(promote)]);
+            host.event(Event::Link(Link { settings, ..link(ETH, "enp0s8", true) }));
+        }
+        assert_eq!(host.ops(), Vec::<String>::new(), "told: {told}");
+        while host.ops().is_empty() {
+            host.pass(MS);
+        }
+        assert_eq!(host.now.since(begin).as_millis(), 100, "told: {told}");
+        assert_eq!(host.ops(), ["+10.0.2.100/24"], "the old one is gone; told: {told}");
     }
 }
 

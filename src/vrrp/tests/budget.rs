@@ -537,8 +537,7 @@ fn a_setting_that_a_thousand_interfaces_need_is_one_object() {
     }
     let mut host = Host::off();
     host.cost(Event::Reload(Arc::new(config))).assert_small(2);
-    // Each of these interfaces is compared with all others before it is created: not counted here.
-    let _ = host.cost(Event::Kernel(snapshot(1)));
+    host.cost(Event::Kernel(snapshot(1))).assert_small(2);
     host.logged();
     let identity = Identity::Setting(index(0), Setting::ArpIgnore);
     let sight = Sight { identity, links: vec![index(0)], attributes: None };
