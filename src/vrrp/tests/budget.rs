@@ -219,10 +219,15 @@ fn a_multicast_group_that_cannot_be_joined_is_noted_in_slices() {
 /// 1,000 masters of one group, each of which tracks the same script.
 fn tracking(weight: i16) -> Host {
     let mut config = large(200);
-    config.scripts.push(sample::script("chk", 1, 1));
     for instance in &mut config.instances {
         sample::track(instance, "chk", weight);
     }
+    masters_with_script(config)
+}
+
+/// 1,000 masters, some of which track the script `chk`, which succeeds.
+fn masters_with_script(mut config: Vrrp) -> Host {
+    config.scripts.push(sample::script("chk", 1, 1));
     let mut host = Host::off();
     host.event(Event::Reload(Arc::new(config)));
     host.event(Event::Kernel(snapshot(LINKS)));

@@ -92,15 +92,8 @@ fn nothing_comes_between_adverts_that_are_due_at_the_same_moment() {
 fn a_host_with_more_adverts_than_it_can_send_does_its_other_work_too() {
     let mut config = large(200);
     config.groups.clear();
-    config.scripts.push(sample::script("chk", 1, 1));
     sample::track(&mut config.instances[0], "chk", -1);
-    let mut host = Host::off();
-    host.event(Event::Reload(Arc::new(config)));
-    host.event(Event::Kernel(snapshot(LINKS)));
-    host.pass(MS);
-    host.event(Event::Ran { run: host.last_run(), end: RunEnd::Exit(0) });
-    host.pass(10 * SECOND);
-    assert_eq!(host.in_state(State::Master), 1000);
+    let mut host = masters_with_script(config);
     host.event(Event::Ran { run: host.last_run(), end: RunEnd::Exit(0) });
     host.look();
     // Each step takes half a second: in the time of 16 steps each advert falls due eight times.
