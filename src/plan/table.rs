@@ -269,6 +269,8 @@ impl<C: Copy + PartialEq> Table<C> {
             let before = entry.before.take().unwrap_or_else(|| Arc::clone(was));
             entry.before = (object.difference(&before) != Difference::None).then_some(before);
             entry.object = Arc::new(object);
+            // What was refused was another request.
+            entry.refused = None;
         }
         self.index(id, true);
         self.put(id);

@@ -346,6 +346,11 @@ fn a_refused_replacement_is_an_addition_and_waits_whatever_its_own_attempts_chan
         }
         assert_eq!(host.now.since(begin).as_millis(), 100, "told: {told}");
         assert_eq!(host.ops(), ["+10.0.2.100/24"], "the old one is gone; told: {told}");
+        let (token, _) = host.apply();
+        host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(22) });
+        host.look();
+        host.event(Event::Reload(Arc::new(failover(200))));
+        assert_eq!(host.ops(), ["+10.0.2.100/24"], "what is asked for now was not refused");
     }
 }
 
