@@ -328,7 +328,7 @@ impl<'a> Cx<'a> {
         if !exists {
             let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
                 .at(at)
-                .note("it is used when it appears; a reload that brings it is refused without dynamic_interfaces");
+                .note("it is used when it appears; a reload that adds it is refused unless dynamic_interfaces is set");
             if self.given().dynamic_interfaces {
                 new = new.class(Class::Quiet);
             }

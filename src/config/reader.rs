@@ -312,7 +312,7 @@ impl Reader {
                     format!("missing '}}': block '{keyword}' is not closed"),
                 )
                 .at(at)
-                .label("this block has no end");
+                .label("no matching '}'");
                 for (keyword, at) in open {
                     new = new.related(*at, format!("block '{keyword}' is open as well"));
                 }

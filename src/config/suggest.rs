@@ -72,7 +72,7 @@ pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str,
     let new = Diagnostic::error(&codes::MISSING_CLOSE, message)
         .at(word.span())
         .label(format!("'{text}' is not allowed in '{open}'"))
-        .related(at, "this block is not closed before that")
+        .related(at, "block opened here")
         .help(format!("close '{open}', or a block within it whose '}}' closed '{open}' instead"))
         .note(FOLLOWING);
     cx.report(new);
