@@ -168,6 +168,7 @@ fn view(links: u32) -> Snapshot {
     Snapshot {
         links: (0..links).map(|n| link(n, true)).collect(),
         objects: (0..LINKS).map(own).collect(),
+        ..Snapshot::default()
     }
 }
 

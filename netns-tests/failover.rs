@@ -4,9 +4,10 @@ use std::net::Ipv4Addr;
 
 use nix::sys::signal::Signal;
 
+use crate::lab::daemon::{CONF, Role, signal_to};
 use crate::lab::frame::Mac;
 use crate::lab::service::{Server, fetch};
-use crate::lab::{Lab, Res};
+use crate::lab::{Lab, Res, late};
 use crate::scenario::{FAILOVER, LAN, Pair, each_second, soon};
 use crate::{cases, check};
 
@@ -14,6 +15,7 @@ cases![Here:
     the_primary_takes_the_address,
     the_backup_takes_over_from_a_dead_primary_and_gives_back,
     a_clean_stop_hands_over_at_once,
+    a_daemon_that_ends_with_its_process_undoes_what_that_left,
 ];
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 100);
@@ -134,5 +136,33 @@ fn a_clean_stop_hands_over_at_once(lab: &mut Lab) -> Res {
     later.address(&pair.svr1, VIP_TEXT, false)?;
     later.address(&pair.svr2, VIP_TEXT, true)?;
     check!(pair.svr2.has(LAN, "10.0.0.100/24")?, "{}", pair.svr2.addresses(LAN)?);
+    Ok(())
+}
+
+fn a_daemon_that_ends_with_its_process_undoes_what_that_left(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("its addresses stay")?;
+    let pair = Pair::new(lab)?;
+    pair.svr2.write(CONF, FAILOVER[1], 0o644)?;
+    pair.svr1.write(CONF, FAILOVER[0], 0o644)?;
+    lab.subject.start(&pair.svr2)?;
+    for signal in [Signal::SIGKILL, Signal::SIGSTOP] {
+        let mark = lab.mark();
+        let options = ["-D", "--dont-respawn", "-f", CONF];
+        let daemon = lab.subject.start_with(&pair.svr1, &options)?;
+        lab.after(mark).some_garps(&pair.svr1, VIP, 10)?;
+        let mark = lab.mark();
+        signal_to(daemon.role(Role::Vrrp)?, signal)?;
+        let later = lab.after(mark);
+        check!(daemon.ended(mark)?, "the exit status is not zero");
+        later.log(&pair.svr1, "not started again (--dont-respawn)")?;
+        later.advert(&pair.svr1, |advert| advert.priority() == 0)?;
+        let removed = later.address(&pair.svr1, VIP_TEXT, false)?;
+        let added = later.address(&pair.svr2, VIP_TEXT, true)?;
+        let both = removed.millis_since(added);
+        let most = late::bound(0.0, added, removed);
+        check!(both <= most, "{signal}: both had the address for {both} ms");
+        let files = pair.svr1.must(["find", "/run", "-name", "*.pid"])?;
+        check!(files.is_empty(), "pid files stayed behind: {files}");
+    }
     Ok(())
 }

@@ -49,6 +49,7 @@ mod table;
 mod tracker;
 mod unicast;
 mod vmac;
+mod vrf;
 mod without;
 
 use std::path::Path;
@@ -100,6 +101,7 @@ fn main() -> ExitCode {
         renamed::CASES,
         vmac::CASES,
         vmac::guest::CASES,
+        vrf::guest::CASES,
         service::CASES,
         script::CASES,
         status::CASES,

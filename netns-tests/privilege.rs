@@ -24,6 +24,7 @@ use crate::lab::daemon::{CONF, Role, signal_to};
 use crate::lab::node::Node;
 use crate::lab::timeline::Wall;
 use crate::lab::{LIMIT, Lab, Res, fail, late, need};
+use crate::reader::servers;
 use crate::scenario::{FAILOVER, Pair, replaced, steady, within};
 use crate::status::SLOW;
 use crate::{cases, check};
@@ -77,15 +78,16 @@ fn mask(list: &[Capability]) -> u64 {
     list.iter().fold(0, |all, one| all | one.bitmask())
 }
 
-/// A configuration that requires a process of each role.
+/// A configuration that requires a process of each role; it is so large that one waits to read the next.
 fn everything() -> String {
     let instance = within(FAILOVER[0], "vrrp_instance VRRP1 {", "notify /bin/true");
     let service = "virtual_server 10.0.0.100 80 {\n delay_loop 1\n lb_algo rr\n lb_kind DR\n \
         protocol TCP\n real_server 10.0.0.10 80 {\n TCP_CHECK {\n connect_timeout 1\n }\n }\n}\n";
-    within(&(instance + service), "global_defs {", "vrrp_without_ipvs on")
+    within(&(instance + service), "global_defs {", "vrrp_without_ipvs on") + &servers("1")
 }
 
-const ROLES: [(Role, RoleName); 4] = [
+const ROLES: [(Role, RoleName); 5] = [
+    (Role::Config, RoleName::Config),
     (Role::Vrrp, RoleName::Vrrp),
     (Role::Checker, RoleName::Checker),
     (Role::Runner, RoleName::Runner),
@@ -102,12 +104,19 @@ fn each_process_holds_what_the_table_says(lab: &mut Lab) -> Res {
     lab.always().some_adverts(&pair.svr1, 2)?;
     for (daemon, user) in [(&with, USER), (&without, 0)] {
         for (role, name) in ROLES {
-            let pid = daemon.role(role)?;
+            // The process that has read the first configuration ends, another one waits for the next.
+            let mut last = format!("there is no process {name}");
             lab.timeline()
                 .poll(LIMIT, &format!("{name} has given up its rights"), || {
-                    Ok(holds(pid, name, user)?.is_ok().then_some(()))
+                    let Some(pid) = daemon.find(role) else { return Ok(None) };
+                    last = match holds(pid, name, user) {
+                        Ok(Ok(())) => return Ok(Some(())),
+                        Ok(Err(state)) => state,
+                        Err(_) => format!("{name}: process {pid} is gone"),
+                    };
+                    Ok(None)
                 })
-                .or_else(|_| holds(pid, name, user)?.map_err(fail))?;
+                .map_err(|_| fail(&last))?;
         }
         // The first process only starts and ends others.
         let first = Status::of(daemon.pid)?;

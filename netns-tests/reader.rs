@@ -21,10 +21,16 @@ const SERVERS: u16 = 4_000;
 
 /// A router for this address, and virtual servers of which the last one has this weight.
 fn text(address: &str, weight: &str) -> String {
-    let mut text = format!(
+    let router = format!(
         "global_defs {{\n vrrp_without_ipvs\n}}\nvrrp_instance V {{\n interface enp0s8\n state MASTER\n \
          priority 200\n virtual_router_id 7\n advert_int 0.2\n version 3\n virtual_ipaddress {{\n  {address}/24\n }}\n}}\n"
     );
+    router + &servers(weight)
+}
+
+/// Enough virtual servers for a process to wait; the last one has this weight.
+pub fn servers(weight: &str) -> String {
+    let mut text = String::new();
     for number in 0..SERVERS {
         let weight = if number + 1 == SERVERS { weight } else { "1" };
         let _ = write!(

@@ -2,9 +2,9 @@
 
 use nix::sys::signal::Signal;
 
-use crate::lab::daemon::{CONF, Program};
+use crate::lab::daemon::{CONF, Program, Role, lives};
 use crate::lab::timeline::What;
-use crate::lab::{Lab, Res};
+use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, LAN, Pair, steady, within};
 use crate::{cases, check};
 
@@ -20,6 +20,7 @@ cases![Here:
     an_old_mistake_does_not_refuse_a_reload,
     a_file_that_lost_every_virtual_router_is_refused,
     a_start_without_anything_usable_ends,
+    a_process_that_is_needed_again_while_it_stops_is_started_again,
 ];
 
 const VIP: &str = "10.0.0.100";
@@ -166,7 +167,7 @@ fn many_reloads_in_a_row_miss_no_advert(lab: &mut Lab) -> Res {
         }
     }
     steady(lab, mark, &pair.svr1, 8)?;
-    lab.timeline().poll(crate::lab::LIMIT, "the last file is in effect", || {
+    lab.timeline().poll(LIMIT, "the last file is in effect", || {
         Ok((!pair.svr1.has(LAN, "10.0.0.101/24")?).then_some(()))
     })?;
     let changes = later.kernel(&pair.svr1);
@@ -312,5 +313,46 @@ fn a_start_without_anything_usable_ends(lab: &mut Lab) -> Res {
     lab.after(mark).log(host, "nothing of the configuration can be used")?;
     lab.after(mark).log(host, "has no real servers")?;
     check!(daemon.stop()?, "it did not stop well");
+    Ok(())
+}
+
+/// One reload drops everything, the next one wants it back while the process that runs scripts is still ending one.
+fn a_process_that_is_needed_again_while_it_stops_is_started_again(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it has no such process")?;
+    let pair = Pair::new(lab)?;
+    let host = &pair.svr1;
+    let script = "/usr/local/bin/on_state_change";
+    // It ignores the request to end.
+    let slow =
+        "#!/bin/sh\ntrap '' TERM\necho $3 >>/run/told\n[ $3 = MASTER ] || exit 0\nsleep 1000\n";
+    host.write(script, slow, 0o755)?;
+    let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", &format!("notify \"{script}\""));
+    host.write(CONF, &text, 0o644)?;
+    let daemon = lab.subject.start_with(host, &["-D", "-f", CONF, "--allow-empty"])?;
+    let told = |count: usize| {
+        lab.timeline().poll(LIMIT, "the script is told", || {
+            let told = host.read("/run/told").unwrap_or_default();
+            Ok((told.matches("MASTER").count() == count).then_some(()))
+        })
+    };
+    told(1)?;
+    for round in 2..=3 {
+        let runner = daemon.role(Role::Runner)?;
+        host.write(CONF, "", 0o644)?;
+        let mark = lab.mark();
+        daemon.signal(Signal::SIGHUP)?;
+        lab.after(mark).log(host, "Reload complete")?;
+        lab.after(mark).address(host, VIP, false)?;
+        check!(lives(runner), "the process that is to be still stopping has ended");
+        host.write(CONF, &text, 0o644)?;
+        let mark = lab.mark();
+        daemon.signal(Signal::SIGHUP)?;
+        lab.after(mark).log(host, "Reload complete")?;
+        lab.after(mark).address(host, VIP, true)?;
+        told(round)?;
+        let files = host.must(["find", "/run", "-name", "*.pid"])?;
+        check!(files.contains("vrrp"), "pid files: {files}");
+    }
+    check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
 }

@@ -18,6 +18,7 @@ cases![Here:
     routes_stay_when_the_first_address_of_their_subnet_goes,
     routes_stay_where_the_kernel_promotes_secondary_addresses,
     a_route_that_goes_with_the_addresses_comes_back,
+    a_route_without_an_interface_that_others_remove_comes_back,
     many_routes_of_others_do_not_wake_the_daemon,
 ];
 
@@ -146,6 +147,22 @@ fn a_route_that_goes_with_the_addresses_comes_back(lab: &mut Lab) -> Res {
     all("the routes again")?;
     check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
+}
+
+/// The kernel chose its interface, which does not make it another route.
+fn a_route_without_an_interface_that_others_remove_comes_back(lab: &mut Lab) -> Res {
+    lab.subject.ours_only("it leaves it away")?;
+    let text = configuration("  10.1.42.0/24 via 10.0.0.1\n  blackhole 10.1.43.0/24\n");
+    let subject = lab.subject.clone();
+    let (node, daemon, before) = begin(lab, "our", &subject, &text)?;
+    let wanted = routes(&node)?;
+    for route in ["10.1.42.0/24", "blackhole 10.1.43.0/24"] {
+        check!(wanted.iter().any(|line| line.contains(route)), "no {route} in {wanted:?}");
+        node.ip(&format!("route del {route}\n"))?;
+        same(lab, &node, &wanted)?;
+    }
+    check!(daemon.stop()?, "the exit status is not zero");
+    same(lab, &node, &before)
 }
 
 /// Skips the test if the kernel does not support such a route.

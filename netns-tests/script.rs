@@ -49,7 +49,9 @@ fn a_signal_to_all_processes_runs_notify_stop(lab: &mut Lab) -> Res {
     let text = within(FAILOVER[0], "vrrp_instance VRRP1 {", "notify_stop /run/stop.sh");
     script(&pair.svr1, "/run/stop.sh", "echo stop >>/run/told")?;
     pair.svr1.write(CONF, &text, 0o644)?;
-    for supervisor_first in [true, false] {
+    // Ctrl-C reaches all processes of the terminal.
+    let signals = [Signal::SIGTERM, Signal::SIGINT];
+    for (signal, supervisor_first) in signals.into_iter().flat_map(|s| [(s, true), (s, false)]) {
         pair.svr1.write(TOLD, "", 0o644)?;
         let mark = lab.mark();
         let daemon = lab.subject.start(&pair.svr1)?;
@@ -62,9 +64,10 @@ fn a_signal_to_all_processes_runs_notify_stop(lab: &mut Lab) -> Res {
         if !supervisor_first {
             all.reverse();
         }
-        all.into_iter().try_for_each(|pid| signal_to(pid, Signal::SIGTERM))?;
+        all.into_iter().try_for_each(|pid| signal_to(pid, signal))?;
         check!(daemon.ended(mark)?, "the exit status is not zero");
-        check!(pair.svr1.read(TOLD)? == "stop\n", "{:?}", pair.svr1.read(TOLD)?);
+        let told = pair.svr1.read(TOLD)?;
+        check!(told == "stop\n", "{signal}, supervisor first: {supervisor_first}: {told:?}");
     }
     Ok(())
 }

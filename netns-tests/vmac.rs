@@ -84,7 +84,7 @@ pub fn state(node: &Node) -> Res<Vec<String>> {
     Ok(all)
 }
 
-fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
+pub fn instance(vrid: u8, lines: &str, addresses: &str, excluded: &str) -> String {
     format!(
         "vrrp_instance V{vrid} {{\n interface {LAN}\n state MASTER\n priority 200\n virtual_router_id {vrid}\n \
          advert_int 1\n {lines}\n virtual_ipaddress {{\n{addresses}\n }}\n \
@@ -385,7 +385,9 @@ fn interfaces_of_an_earlier_run_are_removed(lab: &mut Lab) -> Res {
         let all = kernel::links(node)?;
         Ok(all.iter().filter_map(|line| line.split(' ').nth(1).map(String::from)).collect())
     };
+    let settings = kernel::settings(&node)?;
     let daemon = kernel::begin(lab, &node, &subject, &(stays.clone() + &goes))?;
+    check!(kernel::settings(&node)? != settings, "the parent keeps its settings");
     check!(names(&node)?.len() == 6, "{:?}", names(&node)?);
     let number = index(&node, "vrrp.51")?;
     daemon.crash()?;
@@ -407,7 +409,10 @@ fn interfaces_of_an_earlier_run_are_removed(lab: &mut Lab) -> Res {
     let wanted = [here("other"), here("another"), "vrrp.51@enp0s9:".into()].to_vec();
     kernel::same(lab, "it has moved", &wanted, || names(&node))?;
     check!(daemon.stop()?, "the exit status is not zero");
-    kernel::same(lab, "only others are left", &wanted[..2], || names(&node))
+    kernel::same(lab, "only others are left", &wanted[..2], || names(&node))?;
+    kernel::same(lab, "the settings of the parents are as before", &settings, || {
+        kernel::settings(&node)
+    })
 }
 
 fn a_name_that_somebody_has_is_waited_for(lab: &mut Lab) -> Res {

@@ -119,6 +119,7 @@ impl Router {
         self.event(Event::Kernel(Snapshot {
             links: vec![link(ETH, "eth0", Mac([2, 0, 0, 0, 0, 1]))],
             objects: vec![Sight::address(ETH, Prefix::new(own, length).unwrap())],
+            ..Snapshot::default()
         }));
     }
 

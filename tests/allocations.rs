@@ -115,6 +115,7 @@ impl Host {
         host.event(Event::Kernel(Snapshot {
             links: vec![link],
             objects: vec![Sight::address(ETH, own)],
+            ..Snapshot::default()
         }));
         host
     }

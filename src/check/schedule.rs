@@ -272,10 +272,8 @@ impl Engine {
         let config = Arc::clone(&self.config);
         let page = self.checkers.get(slot).map_or(0, |checker| checker.page);
         let place = self.place(&config, slot);
-        if let Some(place) = place
-            && let Some(reason) = &place.checker.unusable
-        {
-            self.judge(moment, slot, Verdict::Failure(Failure::Answer(reason.clone())));
+        if let Some(Place { kind: Kind::Unusable(check), .. }) = place {
+            self.judge(moment, slot, Verdict::Failure(Failure::Answer(check.reason.clone())));
             return;
         }
         if place.is_some_and(|place| place.kind.is_told()) {

@@ -39,7 +39,6 @@ fn config() -> Arc<Lvs> {
             warmup: Duration::ZERO,
             alpha: false,
             log_all_failures: false,
-            unusable: None,
         }],
         extras: None,
     };

@@ -110,7 +110,7 @@ pub fn test(test: &Test, out: &mut dyn Write, style: Style) -> io::Result<u8> {
         print::unless_closed(told)?;
     }
     let diagnostics = &loaded.diagnostics;
-    let mut all = diagnostics.iter();
+    let mut all = diagnostics.shown();
     let written = all
         .try_for_each(|d| writeln!(out, "{}\n", diagnostics.render(d, style, Head::Log)))
         .and_then(|()| out.flush());
@@ -278,7 +278,7 @@ pub(super) fn known(id: &str) -> Result<&'static codes::Code, lexopt::Error> {
     })
 }
 
-/// The last line: `2 errors (1 stops a start, 1 stops a reload that adds it), 3 warnings (they stop nothing)`.
+/// The last lines: `2 errors (1 stops a start, 1 stops a reload that adds it), 3 warnings (they stop nothing)`.
 fn summary(diagnostics: &Diagnostics) -> String {
     let (errors, warnings) = (diagnostics.errors(), diagnostics.warnings());
     if errors + warnings == 0 {
@@ -299,7 +299,16 @@ fn summary(diagnostics: &Diagnostics) -> String {
         1 => " (it stops nothing)",
         _ => " (they stop nothing)",
     };
-    format!("{}{detail}, {}{none}\n", count(errors, "error"), count(warnings, "warning"))
+    let mut text =
+        format!("{}{detail}, {}{none}\n", count(errors, "error"), count(warnings, "warning"));
+    let counted = diagnostics.counted().count();
+    if diagnostics.tested() && counted > 0 {
+        let (which, stop) = if counted == 1 { ("one", "stops") } else { ("those", "stop") };
+        text.push_str(&format!(
+            "reload_check_config is set: the {which} that keepalived counts ({counted}) {stop} every reload\n"
+        ));
+    }
+    text
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -321,7 +330,8 @@ input) and reports errors and questionable settings.
       --peer-id ID     read '@ID' lines of that file for this configuration id
       --strict         treat warnings as errors, and report what keepalived
                        ignores without a message
-      --silence CODES  leave out warnings with these codes (comma separated)
+      --silence CODES  leave out warnings with these codes (comma separated),
+                       and E0501, interfaces that this machine does not have
       --format FORMAT  text or json
       --color WHEN     auto, always or never
   -h, --help           print this text

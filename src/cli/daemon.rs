@@ -83,9 +83,7 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
             check::test(&what, &mut out, style)
         }
     };
-    let missing = caps::missing(&role::table::needed());
-    if !missing.is_empty() {
-        let names = caps::names(&missing);
+    if let Some(names) = missing() {
         say(format_args!("evervipd: started by this user, the daemon would lack {names}"));
     }
     match result {
@@ -95,6 +93,12 @@ fn test(options: &Options, file: Option<&Path>) -> ExitCode {
             Exit::Fatal.into()
         }
     }
+}
+
+/// The names of the capabilities that a daemon started by this user lacks, if there are any.
+fn missing() -> Option<String> {
+    let missing = caps::missing(&role::table::needed());
+    (!missing.is_empty()).then(|| caps::names(&missing))
 }
 
 /// Directory for temporary files: `TMPDIR` if that is an absolute path.
@@ -115,6 +119,8 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         options.file = path;
     }
     process::umask(options.umask.unwrap_or(UMASK));
+    // Before this process gives them up itself.
+    let missing = missing();
     if let Err(e) = enter(options.namespace.as_deref()) {
         return refuse(&options, &Place::default(), &e);
     }
@@ -164,6 +170,9 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
         tracing::warn!("cannot drop privileges: {e}");
     }
     greet(&options, words);
+    if let Some(names) = missing {
+        tracing::error!("started by this user, the daemon lacks {names}");
+    }
     if let Err(why) = no_socket {
         tracing::warn!("{why}");
     }
@@ -177,10 +186,18 @@ fn daemon(mut options: Options, words: &[OsString]) -> Exit {
 /// Another daemon runs, or the start is impossible: reported on the terminal and in the log.
 fn refuse(options: &Options, place: &Place, why: &str) -> Exit {
     say(format_args!("evervipd: {why}"));
+    // Probably the reason, and otherwise the next obstacle.
+    let lacks = missing().map(|names| format!("started by this user, the daemon lacks {names}"));
+    if let Some(line) = &lacks {
+        say(format_args!("evervipd: {line}"));
+    }
     let settings = supervisor::log_settings(options, place).for_daemon();
     let quiet = log::Settings { console: false, ..settings };
     if log::start(&quiet).is_ok() {
         tracing::error!("{why}");
+        if let Some(line) = &lacks {
+            tracing::error!("{line}");
+        }
         log::flush(Duration::from_secs(1));
     }
     Exit::Fatal

@@ -208,14 +208,17 @@ codes! {
     /// `nopreempt` prevents a router that returns from taking over. A router with `state MASTER` takes over when it
     /// starts, so keepalived and EverVIP ignore `nopreempt` there. Use `state BACKUP` on both routers.
     NOPREEMPT_MASTER = "W0415", "nopreempt with state MASTER";
-    /// A `digest`, `status_code`, `regex`, `payload`, `require_reply` or name to query cannot be used. The check fails, so
-    /// its server stays out of service: without that setting nothing would show that the server is good. keepalived
-    /// uses the default instead. Correct the setting.
+    /// A setting that decides what is checked, or what counts as good, cannot be used: an address or port to connect to, a
+    /// source, a digest, a regular expression, a name to query. The check fails, so its server stays out of service: without
+    /// that setting nothing would show that the server is good. keepalived uses the default instead. Correct the setting.
     UNJUDGED = "W0416", "check fails because of a setting";
 
     /// The interface does not exist at present. keepalived does not start then, unless `dynamic_interfaces` is set. Here
-    /// the instance stays in FAULT state until the interface appears.
-    NO_INTERFACE = "W0501", "interface does not exist";
+    /// the instance stays in FAULT state until the interface appears, but a reload that adds it is refused: the name is
+    /// probably mistyped. With `dynamic_interfaces` it is a warning.
+    ///
+    /// To check the file of another machine, leave it out with `--silence E0501`.
+    NO_INTERFACE = "E0501", "interface does not exist";
     /// The program does not exist, is not a regular file, or is not executable for the account that should run it.
     /// Settings that use it are left out.
     NO_SCRIPT = "W0502", "script cannot be run";

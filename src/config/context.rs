@@ -7,13 +7,14 @@ use indexmap::IndexMap;
 
 use super::checks::Checks;
 use super::codes;
-use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
+use super::diagnostic::{Class, Diagnostic, Diagnostics, Stops};
 use super::document::Document;
 use super::earlier::Again;
 use super::host::{Host, Interface};
 use super::keyword::{Keyword, Table, walk};
 use super::mistake::Position;
 use super::names::{Folders, Names};
+use super::order;
 use super::secret::Secrets;
 use super::source::{Files, ReadError};
 use super::span::{Sources, Span, u32_of};
@@ -238,9 +239,7 @@ impl<'a> Cx<'a> {
     pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
         self.again.depends();
         diagnostic.hidden |= self.is_consequence(&diagnostic);
-        if diagnostic.severity == Severity::Error {
-            diagnostic.subject = self.position.subject();
-        }
+        diagnostic.subject = self.position.subject();
         if self.reports.len() < self.options.limits.problems {
             self.reports.push(diagnostic);
         } else {
@@ -326,12 +325,14 @@ impl<'a> Cx<'a> {
             self.interfaces_named.insert(message.clone());
         }
         if !exists {
-            let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message)
-                .at(at)
-                .note("it is used when it appears; a reload that adds it is refused unless dynamic_interfaces is set");
-            if self.given().dynamic_interfaces {
-                new = new.class(Class::Quiet);
-            }
+            let new = Diagnostic::environment(&codes::NO_INTERFACE, message).at(at);
+            let new = if self.given().dynamic_interfaces {
+                new.class(Class::Quiet).note("it is used when it appears")
+            } else {
+                new.refusing().note("a start goes on, and the interface is used when it appears").note(
+                    "a reload that adds it is refused; with dynamic_interfaces interfaces may appear later",
+                )
+            };
             self.report(new);
         }
         exists
@@ -444,6 +445,7 @@ impl<'a> Cx<'a> {
 
     /// The problems of the whole load, and the parsed statements.
     pub(crate) fn finish(mut self) -> (Diagnostics, Document) {
+        self.position = Position::default();
         for ((block, _), (keyword, at, uses)) in core::mem::take(&mut self.later) {
             let mut new = if keyword.dead {
                 Diagnostic::note_only(&codes::DEAD, format!("'{}' has no effect", keyword.name))
@@ -471,7 +473,11 @@ impl<'a> Cx<'a> {
         self.explain_marks();
         let secrets = self.hide_secrets();
         let Self { reports, sources, document, interfaces_named, .. } = self;
-        let mut diagnostics = Diagnostics::new(reports, sources, secrets);
+        let (mut hidden, mut list): (Vec<_>, Vec<_>) = reports.into_iter().partition(|d| d.hidden);
+        order::sort(&mut hidden, &sources);
+        order::sort(&mut list, &sources);
+        order::fold(&mut list, &sources);
+        let mut diagnostics = Diagnostics::new(list, hidden, sources, secrets);
         diagnostics.interfaces = interfaces_named;
         (diagnostics, document)
     }

@@ -18,7 +18,8 @@ pub enum Severity {
     /// Applied as written, or the ignored part has no effect, or the environment does not fit (a missing script): does
     /// not refuse a reload.
     Warning,
-    /// A part of the configuration is not applied: refuses a reload that adds it.
+    /// A part of the configuration is not applied, or cannot work on this machine although keepalived requires it:
+    /// refuses a reload that adds it.
     Error,
 }
 
@@ -97,12 +98,17 @@ pub struct Diagnostic {
     pub split_brain: bool,
     /// A replacement for the marked text, if that is certain enough.
     pub replacement: Option<String>,
-    /// The subject of an error.
+    /// Where the reader was.
     pub(super) subject: Subject,
     /// It is only a consequence of a reported error, and is not shown.
     pub(super) hidden: bool,
-    /// It may be a consequence of errors up to this place and is shown after them.
-    after: Option<Span>,
+    /// It is a consequence of errors up to this place, or to the end of the text if there is none, and is shown after
+    /// them.
+    pub(super) follows: Option<Span>,
+    /// It is counted in an earlier one of the same kind instead of being shown.
+    pub(super) folded: bool,
+    /// How many like it are not shown.
+    pub(super) more: usize,
 }
 
 impl Diagnostic {
@@ -154,6 +160,13 @@ impl Diagnostic {
         new
     }
 
+    /// A reload that adds it is refused, although nothing is left out.
+    #[must_use]
+    pub(crate) fn refusing(mut self) -> Self {
+        self.severity = Severity::Error;
+        self
+    }
+
     /// Only information.
     pub fn note_only(code: &'static Code, message: impl Into<String>) -> Self {
         Self::new(code, Severity::Note, Class::Quiet, message.into())
@@ -175,7 +188,9 @@ impl Diagnostic {
             replacement: None,
             subject: Subject::default(),
             hidden: false,
-            after: None,
+            follows: None,
+            folded: false,
+            more: 0,
         }
     }
 
@@ -186,10 +201,10 @@ impl Diagnostic {
         self
     }
 
-    /// It may be a consequence of errors up to this place, and is shown after them.
+    /// It is a consequence of errors up to this place, and is shown after them.
     #[must_use]
     pub fn after(mut self, span: Span) -> Self {
-        self.after = span.is_some().then_some(span);
+        self.follows = Some(span);
         self
     }
 
@@ -250,13 +265,15 @@ impl Diagnostic {
     }
 }
 
-/// What an error is about.
+/// What a problem is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub kind: Kind,
     pub block: &'static str,
     pub keyword: &'static str,
     pub within: Span,
+    /// The end of the block, if it was being resolved.
+    pub end: Span,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -284,25 +301,27 @@ pub struct Diagnostics {
     pub(super) secrets: Secrets,
     /// What would be reported of the interfaces that the configuration names if they did not exist.
     pub(super) interfaces: BTreeSet<String>,
+    /// `reload_check_config` is set: every problem that keepalived counts refuses a reload.
+    pub(super) tested: bool,
 }
 
 impl Diagnostics {
-    /// Sorts `list` by place, causes before their consequences, then drops repetitions.
-    pub(super) fn new(mut list: Vec<Diagnostic>, sources: Sources, secrets: Secrets) -> Self {
-        let key =
-            |d: &Diagnostic| (sources.order(d.after.unwrap_or(d.span)), d.span.len, d.code.id);
-        list.sort_by(|a, b| key(a).cmp(&key(b)));
-        list.dedup_by(|a, b| {
-            a.code.id == b.code.id
-                && a.message == b.message
-                && sources.order(a.span).0 == sources.order(b.span).0
-                && a.span.start == b.span.start
-        });
-        let (hidden, list) = list.into_iter().partition(|d| d.hidden);
-        Self { list, hidden, sources, secrets, interfaces: BTreeSet::new() }
+    /// The problems in the order in which they are shown, and those that are not.
+    pub(super) fn new(
+        list: Vec<Diagnostic>,
+        hidden: Vec<Diagnostic>,
+        sources: Sources,
+        secrets: Secrets,
+    ) -> Self {
+        Self { list, hidden, sources, secrets, interfaces: BTreeSet::new(), tested: false }
     }
 
-    /// The problems, in the order of the files.
+    /// The problems to show: of many of the same kind only the first ones, with the number of the others.
+    pub fn shown(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.list.iter().filter(|d| !d.folded)
+    }
+
+    /// All problems, in the order of the files.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Diagnostic> {
         self.list.iter()
     }
@@ -343,6 +362,12 @@ impl Diagnostics {
         self.all().any(|d| d.stops() == Stops::Start)
     }
 
+    /// Whether `reload_check_config` is set, so that each of [`Self::counted`] refuses a reload.
+    #[must_use]
+    pub fn tested(&self) -> bool {
+        self.tested
+    }
+
     /// Whether a comparison with the other router found that both would be master at the same time.
     #[must_use]
     pub fn split_brain(&self) -> bool {
@@ -361,11 +386,17 @@ impl Diagnostics {
         }
     }
 
-    /// Removes the codes that the user silenced.
-    pub fn silence(&mut self, codes: &[String]) {
+    /// The problems for which the daemon refuses every reload while `reload_check_config` is set: those that keepalived
+    /// counts.
+    pub fn counted(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.iter().filter(|d| d.class != Class::Quiet)
+    }
+
+    /// Removes the codes that the user silenced. Errors stay, except for interfaces that this machine does not have.
+    pub fn silence(&mut self, silenced: &[String]) {
         self.list.retain(|d| {
-            d.severity == Severity::Error
-                || !codes.iter().any(|c| c.eq_ignore_ascii_case(d.code.id))
+            (d.severity == Severity::Error && *d.code != codes::NO_INTERFACE)
+                || !silenced.iter().any(|c| c.eq_ignore_ascii_case(d.code.id))
         });
     }
 }

@@ -5,28 +5,19 @@ use core::ops::Deref;
 
 use super::context::Cx;
 use super::document::Node;
-use super::schema::{Keyword, Next, Shape, Single, Slot, Times, Words};
+use super::schema::{Keyword, Missing, Next, Refused, Shape, Single, Slot, Times, Words};
 use super::span::Spanned;
 use super::words::{Statement, split_script};
 
-/// A statement that cannot be used: its keyword and place.
-pub(crate) type Refused = Spanned<&'static str>;
-
-/// A slot that keeps the last statement if it cannot be used, unless another value is in force in addition to it.
+/// A slot that keeps the last statement if it cannot be used. If several values add up and each is another one that counts
+/// as good (not `ALL`), the others stay in force instead.
 #[derive(Debug, Default)]
-pub(crate) struct Judging<S> {
+pub(crate) struct Judging<S, const ALL: bool = false> {
     slot: S,
     refused: Option<(Refused, Vec<Vec<u8>>)>,
 }
 
-impl<S> Judging<S> {
-    /// The statement, if it cannot be used.
-    pub(crate) fn refused(&self) -> Option<Refused> {
-        self.refused.as_ref().map(|(refused, _)| *refused)
-    }
-}
-
-impl<S> Deref for Judging<S> {
+impl<S, const ALL: bool> Deref for Judging<S, ALL> {
     type Target = S;
 
     fn deref(&self) -> &S {
@@ -34,7 +25,7 @@ impl<S> Deref for Judging<S> {
     }
 }
 
-impl<S: Single> Single for Judging<S> {
+impl<S: Single, const ALL: bool> Single for Judging<S, ALL> {
     type Value = S::Value;
 
     fn given(&self) -> Option<S::Value> {
@@ -46,7 +37,7 @@ impl<S: Single> Single for Judging<S> {
     }
 }
 
-impl<S: Slot + Single> Slot for Judging<S> {
+impl<S: Slot + Single, const ALL: bool> Slot for Judging<S, ALL> {
     const TIMES: Times = S::TIMES;
 
     fn shape() -> Shape {
@@ -61,15 +52,18 @@ impl<S: Slot + Single> Slot for Judging<S> {
     ) -> Next {
         cx.refused = false;
         let next = self.slot.begin(keyword, statement, cx);
+        let adds_up = S::TIMES == Times::Many;
+        // A keyword without its value that nothing is reported about counts as missing.
+        let is_missing = statement.len() == 1 && keyword.missing == Missing::Quiet;
         if !cx.refused {
-            if self.slot.given().is_some() {
+            if self.slot.given().is_some() && !(ALL && adds_up) {
                 self.refused = None;
             }
-        } else if S::TIMES != Times::Many || self.slot.given().is_none() {
+        } else if !is_missing && (ALL || !adds_up || self.slot.given().is_none()) {
             // An earlier value does not count: a dump holds one of them only.
             self.slot = S::default();
             let refused = Spanned::new(keyword.name, statement.span());
-            self.refused = Some((refused, words(statement)));
+            self.refused = Some((refused, words(keyword, statement)));
         }
         next
     }
@@ -80,15 +74,20 @@ impl<S: Slot + Single> Slot for Judging<S> {
             None => self.slot.nodes(keyword, out),
         }
     }
+
+    fn refused(&self) -> Option<Refused> {
+        self.refused.as_ref().map(|(refused, _)| *refused)
+    }
 }
 
 /// The words of a statement after its keyword. A quote that is not closed makes one more word, so that a dump cannot be
 /// used either.
-fn words(statement: &Statement<'_>) -> Vec<Vec<u8>> {
+fn words(keyword: &Keyword, statement: &Statement<'_>) -> Vec<Vec<u8>> {
     let mut words: Vec<Vec<u8>> = (1..statement.len())
         .map_while(|at| statement.word(at).map(|word| word.bytes.to_vec()))
         .collect();
-    if split_script(statement.raw()).is_err() {
+    let is_missing = words.is_empty() && keyword.missing == Missing::Reported;
+    if !is_missing && split_script(statement.raw()).is_err() {
         words.extend([b"?".to_vec(), b"?".to_vec()]);
     }
     words

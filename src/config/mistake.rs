@@ -12,7 +12,7 @@ use super::diagnostic::{Diagnostic, Diagnostics, Kind, Severity, Subject};
 use super::keyword::{Keyword, Shape, Times};
 use super::span::Span;
 
-/// The position of the reader, stored in every error.
+/// The position of the reader, stored in every problem.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Position {
     /// The kind of the block, as its table is named.
@@ -21,6 +21,8 @@ pub(crate) struct Position {
     pub keyword: Option<&'static Keyword>,
     /// The top-level block around it.
     pub within: Span,
+    /// Its end, while it is resolved.
+    pub end: Span,
     /// The text is read; blocks are being resolved.
     pub settled: bool,
 }
@@ -33,11 +35,11 @@ impl Position {
     }
 
     /// The top-level block `within`, or the whole text, was read.
-    pub(crate) fn settle(&mut self, block: &'static str, within: Span) {
-        *self = Self { block, within, keyword: None, settled: true };
+    pub(crate) fn settle(&mut self, block: &'static str, within: Span, end: Span) {
+        *self = Self { block, within, end, keyword: None, settled: true };
     }
 
-    /// The subject of an error at this position.
+    /// The subject of a problem at this position.
     pub(crate) fn subject(&self) -> Subject {
         let (kind, keyword) = match self.keyword {
             _ if self.settled => (Kind::Settled, ""),
@@ -46,7 +48,7 @@ impl Position {
             None if self.block.is_empty() && !self.within.is_some() => (Kind::Text, ""),
             None => (Kind::Unknown, ""),
         };
-        Subject { kind, block: self.block, keyword, within: self.within }
+        Subject { kind, block: self.block, keyword, within: self.within, end: self.end }
     }
 }
 
@@ -94,14 +96,13 @@ impl Diagnostics {
         self.mistakes().iter().map(|mistake| number(mistake)).collect()
     }
 
-    /// The errors that are not in `known`, the result of [`Self::mistake_numbers`] for another text, and likewise the
-    /// missing interfaces, without which keepalived does not start.
+    /// The errors that are not in `known`, the result of [`Self::mistake_numbers`] for another text.
     pub fn new_errors<'a>(
         &'a self,
         known: &'a BTreeSet<u64>,
     ) -> impl Iterator<Item = &'a Diagnostic> {
         self.all()
-            .filter(|d| d.severity == Severity::Error || self.is_missing_interface(d))
+            .filter(|d| d.severity == Severity::Error)
             .filter(move |d| !known.contains(&number(&self.meaning(d))))
     }
 
@@ -119,7 +120,7 @@ impl Diagnostics {
         if *error.code == codes::LIMIT {
             return code.to_owned();
         }
-        let Subject { kind, block, keyword, within } = error.subject;
+        let Subject { kind, block, keyword, within, .. } = error.subject;
         match kind {
             Kind::Text => format!("{code} {}", error.message),
             Kind::Unknown => format!("{code} {block} {}", self.marked(error.span)),

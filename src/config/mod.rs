@@ -24,6 +24,7 @@ mod keyword;
 mod lint;
 mod mistake;
 mod names;
+mod order;
 mod parse;
 mod reader;
 pub mod reference;
@@ -129,7 +130,8 @@ fn load_with(
     }
     let is_cut = load.dropped > 0;
     let again = core::mem::take(&mut load.again);
-    let (draft, diagnostics, document) = load.finish();
+    let (draft, mut diagnostics, document) = load.finish();
+    diagnostics.tested = draft.model.global.settings.reload_check.is_some();
     let (instances_asked, services_asked) = (draft.instances.len(), draft.services_asked);
     let loaded =
         Loaded { model: draft.model, diagnostics, document, instances_asked, services_asked };
@@ -167,6 +169,7 @@ fn read(load: &mut Load<'_>) {
                         _ => None,
                     };
                     close(block, &mut kept, load);
+                    load.position.end = Span::NONE;
                     if let Some(place) = place {
                         note(place, services, load);
                     }

@@ -79,7 +79,7 @@ impl Diagnostics {
     #[must_use]
     pub fn text(&self, style: Style) -> String {
         let mut text = String::new();
-        for diagnostic in self.iter() {
+        for diagnostic in self.shown() {
             text.push_str(&self.render(diagnostic, style, Head::Title));
             text.push_str("\n\n");
         }
@@ -109,6 +109,9 @@ impl Diagnostics {
         {
             message.push_str(&format!(", opened at line {}", open.line));
         }
+        if diagnostic.more > 0 {
+            message.push_str(&format!(", and {} more like this", diagnostic.more));
+        }
         let code = diagnostic.id();
         match self.sources.place(diagnostic.span) {
             Some(place) => {
@@ -119,9 +122,9 @@ impl Diagnostics {
         }
     }
 
-    /// A log line for each diagnostic.
+    /// A log line for each diagnostic that is to be shown.
     pub fn log_lines(&self) -> impl Iterator<Item = (Severity, String)> {
-        self.iter().map(|d| (d.severity, self.log_line(d)))
+        self.shown().map(|d| (d.severity, self.log_line(d)))
     }
 
     /// The log line of the first problem that stops a start.
@@ -147,7 +150,8 @@ impl Diagnostics {
             keepalived_status: self.status(),
             usable: !self.unusable(),
             split_brain: self.split_brain(),
-            diagnostics: self.iter().map(|d| self.item(d)).collect(),
+            reload_check_config: self.tested(),
+            diagnostics: self.shown().map(|d| self.item(d)).collect(),
         };
         // A report only contains what JSON can represent.
         serde_json::to_string_pretty(&report).unwrap_or_default()
@@ -174,6 +178,7 @@ impl Diagnostics {
             notes: &diagnostic.notes,
             help: &diagnostic.help,
             replacement: diagnostic.replacement.as_deref(),
+            more: diagnostic.more,
         }
     }
 
@@ -307,6 +312,7 @@ struct Report<'a> {
     keepalived_status: u8,
     usable: bool,
     split_brain: bool,
+    reload_check_config: bool,
     diagnostics: Vec<Item<'a>>,
 }
 
@@ -332,6 +338,13 @@ struct Item<'a> {
     help: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     replacement: Option<&'a str>,
+    #[serde(skip_serializing_if = "is_zero")]
+    more: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 #[derive(Serialize)]

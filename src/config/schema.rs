@@ -14,7 +14,7 @@ use super::diagnostic::{Class, Diagnostic};
 use super::document::Node;
 pub(crate) use super::keyword::{Alias, Keyword, Missing, Shape, Table, Times};
 use super::reader::{Piece, Reader};
-use super::span::Span;
+use super::span::{Span, Spanned};
 use super::suggest;
 use super::words::{Statement, Word};
 
@@ -50,6 +50,8 @@ pub(crate) trait Block: Sized + 'static {
     fn header(&self) -> &Self::Header;
     /// The place of the keyword.
     fn span(&self) -> Span;
+    /// The place of its closing brace; that of the keyword if there is none.
+    fn end(&self) -> Span;
     /// The block ended at this place.
     fn ended(&mut self, at: Span);
     fn begin(&mut self, row: usize, statement: &Statement<'_>, cx: &mut Cx<'_>) -> Next;
@@ -60,7 +62,14 @@ pub(crate) trait Block: Sized + 'static {
     }
     /// The statements of the block.
     fn nodes(&self) -> Vec<Node>;
+    /// The first setting that decides about a server and cannot be used, in the order of the table.
+    fn refused(&self) -> Option<Refused> {
+        None
+    }
 }
+
+/// A statement that cannot be used: its keyword and place.
+pub(crate) type Refused = Spanned<&'static str>;
 
 /// A field of a block.
 pub(crate) trait Slot: Default {
@@ -76,6 +85,10 @@ pub(crate) trait Slot: Default {
         Next::Done
     }
     fn nodes(&self, keyword: &'static Keyword, out: &mut Vec<Node>);
+    /// The statement, if it decides about a server and cannot be used.
+    fn refused(&self) -> Option<Refused> {
+        None
+    }
 }
 
 /// The words of a statement that are not yet consumed.
@@ -415,6 +428,10 @@ macro_rules! block {
                 self.span
             }
 
+            fn end(&self) -> $crate::config::span::Span {
+                self.end
+            }
+
             fn ended(&mut self, at: $crate::config::span::Span) {
                 self.end = at;
             }
@@ -474,6 +491,10 @@ macro_rules! block {
                     $crate::config::schema::Slot::nodes(&self.$field, keyword, &mut out);
                 })*
                 out
+            }
+
+            fn refused(&self) -> Option<$crate::config::schema::Refused> {
+                None$(.or_else(|| $crate::config::schema::Slot::refused(&self.$field)))*
             }
         }
     };

@@ -103,6 +103,13 @@ pub(crate) struct Place<'a> {
     pub end: usize,
 }
 
+impl Place<'_> {
+    /// `FILE:LINE:COLUMN`.
+    pub(crate) fn shown(&self) -> String {
+        format!("{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 impl Sources {
     pub(crate) fn add_file(&mut self, name: &str, text: Arc<Vec<u8>>) -> u32 {
         let index = u32_of(self.files.len());
@@ -168,6 +175,13 @@ impl Sources {
             start,
             end,
         })
+    }
+
+    /// File and line by their numbers, to compare them.
+    pub(crate) fn line(&self, span: Span) -> Option<(u32, u32)> {
+        let unit = self.units.get(span.unit as usize)?;
+        let starts = self.files.get(unit.file as usize)?.lines();
+        Some((unit.file, u32_of(starts.partition_point(|&s| s <= span.start))))
     }
 
     /// For sorting: the reading order of files, then the position.

@@ -302,8 +302,7 @@ impl Driver {
                 self.routers.insert(interface, forwards);
             }
             Input::Reload { config, scheduling } => {
-                let copies = |i: &crate::model::Instance| i.unicast().map_or(1, |u| u.peers.len());
-                let adverts = config.instances.iter().map(copies).sum();
+                let adverts = config.instances.iter().map(crate::model::Instance::copies).sum();
                 self.reloading = Some(Reloading { adverts, scheduling });
                 self.resize = true;
                 self.handle(now, Event::Reload(config));

@@ -129,8 +129,13 @@ pub enum FromRole {
     /// From `vrrp`: the states of BFD sessions for `checker`, all of those that have changed since they were configured;
     /// sent when one of them changes.
     Observed(Vec<TrackReport>),
-    /// The channel of the last `Connect` to this role cannot be used: another one is needed.
-    Unconnected(RoleName),
+    /// The channel of the last `Connect` to this role cannot be used, or has ended although the other process may still
+    /// run: another one is needed.
+    Unconnected {
+        other: RoleName,
+        /// The number of channels to it that this process was given so far: one may be on its way.
+        given: u32,
+    },
     /// From `api`: a request to the supervisor.
     Ask(Question),
     /// This role received the signal that requests a reload.

@@ -26,8 +26,6 @@ pub struct Checker {
     pub alpha: bool,
     /// `log_all_failures`: log each failed attempt of a server that is up.
     pub log_all_failures: bool,
-    /// Why every attempt fails without being made: a setting that decides about the server cannot be used.
-    pub unusable: Option<Box<str>>,
 }
 
 /// The kinds of check.
@@ -51,6 +49,17 @@ pub enum CheckerKind {
     File(FileCheck),
     /// `BFD_CHECK`: the state of a BFD session, by name.
     Bfd(Name),
+    /// Any of them: a setting that decides about the server cannot be used, so each attempt fails without being made.
+    Unusable(Box<Unusable>),
+}
+
+/// A check that always fails.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unusable {
+    /// Its keyword: `TCP_CHECK`.
+    pub check: Box<str>,
+    /// Why it fails.
+    pub reason: Box<str>,
 }
 
 impl CheckerKind {
@@ -60,7 +69,7 @@ impl CheckerKind {
         match self {
             Self::Misc(_) | Self::File(_) => true,
             Self::Tcp(_) | Self::Http(_) | Self::Smtp(_) | Self::Dns(_) => false,
-            Self::Ping(_) | Self::Udp(_) | Self::Bfd(_) => false,
+            Self::Ping(_) | Self::Udp(_) | Self::Bfd(_) | Self::Unusable(_) => false,
         }
     }
 }

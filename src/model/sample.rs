@@ -218,7 +218,6 @@ pub fn real_server(address: IpAddr, port: u16) -> RealServer {
             warmup: Duration::from_secs(10),
             alpha: false,
             log_all_failures: false,
-            unusable: None,
         }],
         extras: None,
     }

@@ -197,6 +197,12 @@ impl Instance {
         self.extras.as_ref()?.unicast.as_ref()
     }
 
+    /// The number of packets that one advert takes: by unicast one for each peer.
+    #[must_use]
+    pub fn copies(&self) -> usize {
+        self.unicast().map_or(1, |unicast| unicast.peers.len())
+    }
+
     /// The VRF that its interface is to be in.
     #[must_use]
     pub fn vrf(&self) -> Option<&IfName> {

@@ -4,29 +4,64 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use super::object::{Change, ChangeKind, Difference, Identity, Object, Sight};
+use super::object::{Attributes, Change, ChangeKind, Difference, Identity, Object, Sight};
 use super::route::{RouteIdentity, Slot};
-use super::table::{Effect, ObjectId, Table};
+use super::snapshot::{Unread, VrfRole};
+use super::table::{Effect, ObjectId, Position, Table};
 use crate::base::{Family, IfIndex, IfName, Instant, Prefix};
 
 impl<C: Copy + PartialEq> Table<C> {
-    /// The interface of this name is the device of a VRF with this table, or is not one. To be called before
-    /// [`Self::set_link`].
-    pub fn set_vrf(&mut self, name: &IfName, table: Option<u32>) {
-        match table {
-            Some(table) => self.vrfs.insert(name.clone(), table),
-            None => self.vrfs.remove(name),
+    /// The interface of this name is the device of a VRF, is in one, or neither. To be called before
+    /// [`Self::note_link`]. If it has moved, the interfaces on it that the daemon has created have to follow: they are to
+    /// be compared again.
+    pub fn set_vrf(&mut self, name: &IfName, role: Option<VrfRole>) {
+        match role {
+            Some(VrfRole::Device { table }) => self.vrfs.insert(name.clone(), table),
+            _ => self.vrfs.remove(name),
         };
+        let before = match role {
+            Some(VrfRole::Port { of }) => self.ports.insert(name.clone(), of),
+            _ => self.ports.remove(name),
+        };
+        if before == self.ports.get(name).copied() {
+            return;
+        }
+        for id in self.on_interface(name) {
+            let present = self.is_present(id);
+            if let Some(entry) = self.entry_mut(id) {
+                entry.doubtful |= present && matches!(*entry.object, Object::Link(_));
+            }
+        }
     }
 
     /// The interface of this name has a new index, or none. Returns the entries to compare again.
     pub fn set_link(&mut self, name: &IfName, link: Option<IfIndex>) -> Vec<ObjectId> {
+        let changed = self.note_link(name, link);
+        self.place_some(name, changed, &mut Position::default(), usize::MAX)
+    }
+
+    /// The interface of this name has a new index, or none; false if it had that before. The entries on it keep their
+    /// former places until [`Self::place_some`] comes to them, or one of them is compared.
+    pub fn note_link(&mut self, name: &IfName, link: Option<IfIndex>) -> bool {
         let before = match link {
             Some(link) => self.links.insert(name.clone(), link),
             None => self.links.remove(name),
         };
-        let entries = self.on_interface(name);
-        if before != link {
+        *self.moving.entry(name.clone()).or_default() += 1;
+        before != link
+    }
+
+    /// Gives at most this many entries on an interface their places after [`Self::note_link`], which told whether the
+    /// index `changed`. Returns them: all are to be compared again when this has returned fewer than `most`.
+    pub fn place_some(
+        &mut self,
+        name: &IfName,
+        changed: bool,
+        at: &mut Position,
+        most: usize,
+    ) -> Vec<ObjectId> {
+        let entries = self.some_on_interface(name, at, most);
+        if changed {
             for id in &entries {
                 if let Some(entry) = self.entry_mut(*id) {
                     entry.refused = None;
@@ -34,24 +69,56 @@ impl<C: Copy + PartialEq> Table<C> {
                 self.put(*id);
             }
         }
+        if entries.len() < most
+            && let Some(count) = self.moving.get_mut(name)
+        {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.moving.remove(name);
+            }
+        }
         entries
+    }
+
+    /// Gives an entry its place if the index of its interface has changed and [`Self::place_some`] has not come to it.
+    pub(super) fn put_if_moving(&mut self, id: ObjectId) {
+        let moves = |name: &IfName| self.moving.contains_key(name);
+        if !self.moving.is_empty()
+            && self.entry(id).is_some_and(|entry| entry.object.interfaces().into_iter().any(moves))
+        {
+            self.put(id);
+        }
     }
 
     /// An interface changed, perhaps between up and down. Returns the entries on it: [`Table::doubt`] is to be called for
     /// each of them, and then they are to be compared again.
     pub fn link_changed(&mut self, name: &IfName) -> Vec<ObjectId> {
-        let entries = self.on_interface(name);
-        if let Some(link) = self.links.get(name).copied() {
-            // Objects that are not wanted yet may be gone as well: they are requested when they become wanted.
-            for identity in self.observed.on_link(link) {
-                if matches!(&identity, Identity::Route(route) if route.slot.family == Family::V4)
-                    && !self.by_place.contains_key(&identity)
-                {
-                    self.observed.lost(&identity);
-                }
+        self.forget_vanished(name, &mut None, usize::MAX);
+        self.on_interface(name)
+    }
+
+    /// An interface changed: of at most this many observed routes on it, those that are not wanted yet may be gone as
+    /// well and are forgotten; they are requested when they become wanted. `after` is the position. False when none was
+    /// left.
+    pub fn forget_vanished(
+        &mut self,
+        name: &IfName,
+        after: &mut Option<Identity<IfIndex>>,
+        most: usize,
+    ) -> bool {
+        let Some(link) = self.links.get(name).copied() else { return false };
+        let routes = self.observed.routes_on_link(link, after.as_ref(), most);
+        for identity in &routes {
+            self.look();
+            if matches!(identity, Identity::Route(route) if route.slot.family == Family::V4)
+                && !self.by_place.contains_key(identity)
+            {
+                self.observed.lost(identity);
             }
         }
-        entries
+        let more = routes.len() == most;
+        *after = routes.into_iter().next_back();
+        more
     }
 
     /// The interface of an entry changed: if it is an object that the kernel removes without an event, it is in doubt, and
@@ -68,6 +135,7 @@ impl<C: Copy + PartialEq> Table<C> {
 
     /// Recomputes the place of an entry.
     pub(super) fn put(&mut self, id: ObjectId) {
+        self.look();
         let Some(entry) = self.entries.get_mut(id.0 as usize) else { return };
         let links = &self.links;
         let whole = entry.object.interfaces().iter().all(|name| links.contains_key(*name));
@@ -108,6 +176,9 @@ impl<C: Copy + PartialEq> Table<C> {
             && !self.observed.is_on(place, *link)
         {
             route.interface = None;
+        }
+        if let (Object::Link(link), Attributes::Link(attributes)) = (&mut found, attributes) {
+            link.differs |= attributes.vrf != self.ports.get(&link.link.parent).copied();
         }
         let differs = entry.object.difference(&found) != Difference::None;
         entry.before = differs.then(|| Arc::new(found));
@@ -203,6 +274,7 @@ impl<C: Copy + PartialEq> Table<C> {
         identity: &Identity<IfIndex>,
         affected: &mut Vec<ObjectId>,
     ) -> bool {
+        self.look();
         let Some(lost) = self.observed.lost(identity) else { return false };
         self.numbers.vacate(identity);
         if let Some(address) = lost.last {
@@ -237,11 +309,30 @@ impl<C: Copy + PartialEq> Table<C> {
     /// Forgets the objects of a deleted interface. Returns the entries to compare again.
     pub fn forget_link(&mut self, link: IfIndex) -> Vec<ObjectId> {
         let mut affected = Vec::new();
-        for identity in self.observed.on_link(link) {
-            affected.extend(self.by_place.get(&identity).copied());
-            self.lost(&identity, &mut affected);
-        }
+        while self.forget_some_on(link, usize::MAX, &mut affected) {}
         affected
+    }
+
+    /// The observed objects of kinds that a snapshot says nothing about, to be added to it.
+    #[must_use]
+    pub fn observed_of(&self, unread: Unread) -> Vec<Sight> {
+        self.observed.of(unread)
+    }
+
+    /// Forgets at most this many objects of a deleted interface; entries to compare again are added to `affected`. False
+    /// when none was left.
+    pub fn forget_some_on(
+        &mut self,
+        link: IfIndex,
+        most: usize,
+        affected: &mut Vec<ObjectId>,
+    ) -> bool {
+        let some = self.observed.on_link(link, most);
+        for identity in &some {
+            affected.extend(self.by_place.get(identity).copied());
+            self.lost(identity, affected);
+        }
+        !some.is_empty()
     }
 
     /// Forgets some of the observed objects. False when all are forgotten.
@@ -393,5 +484,29 @@ impl<C: Copy + PartialEq> Table<C> {
                 .observed
                 .in_slot(own.slot)
                 .any(|place| !matches!(place, Identity::Route(r) if r == own))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::sample;
+    use crate::plan::{Outcome, Want};
+
+    #[test]
+    fn an_object_that_is_compared_before_its_turn_is_at_its_new_place() {
+        let (name, now): (IfName, _) = (IfName::eth0(), Instant::from_nanos(1));
+        let mut table = Table::<()>::default();
+        table.set_link(&name, Some(IfIndex(1)));
+        let id = table.claim(Object::Address(sample::address("10.0.0.100/24", &name)), ());
+        assert!(table.note_link(&name, Some(IfIndex(2))));
+        let request = table.request(&[id], now, |()| Want::Yes).unwrap();
+        table.answered(request.token, 0, Outcome::Done, now);
+        let place = Some((IfIndex(2), IpAddr::from([10, 0, 0, 100])));
+        assert_eq!((table.address(id), table.is_present(id)), (place, true));
+        let (mut at, all) = (Position::default(), [id]);
+        assert_eq!(table.place_some(&name, true, &mut at, 1), all);
+        assert_eq!(table.place_some(&name, true, &mut at, 1), []);
+        assert!(table.is_present(id) && table.moving.is_empty());
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::object::{Attributes, Difference, Identity, Object, Sight};
+use super::snapshot::Settings;
 use super::table::{ObjectId, Table};
 use crate::base::{Family, IfIndex, IfName, Mac};
 use crate::model::link::IpvlanMode;
@@ -24,8 +25,12 @@ pub struct LinkAttributes {
     /// It is administratively up.
     pub up: bool,
     pub settings: LinkSettings,
-    /// Its alias (`IFLA_IFALIAS`), which tells who created it.
+    /// The VRF that it is in. Compared by the table of objects, which knows that of its parent.
+    pub vrf: Option<IfIndex>,
+    /// Its alias (`IFLA_IFALIAS`), which tells who created it, without what it tells about the parent.
     pub alias: Box<str>,
+    /// The settings of its parent before they were changed, as the alias tells them.
+    pub originals: Settings,
 }
 
 /// Settings of an interface that the daemon creates; none if they are not compared or not reported.
@@ -102,7 +107,9 @@ impl LinkAttributes {
             group: link.group.unwrap_or(0),
             up: true,
             settings,
+            vrf: None,
             alias: mark.clone(),
+            originals: object.originals,
         }
     }
 
@@ -124,7 +131,12 @@ impl LinkAttributes {
     /// An interface with these attributes as the daemon has it that wants `wanted`.
     pub(super) fn applied_to(&self, wanted: &LinkObject) -> LinkObject {
         let link = VirtualLink { name: self.name.clone(), ..wanted.link.clone() };
-        LinkObject { link, mark: wanted.mark.clone(), differs: !self.fits(wanted) }
+        LinkObject {
+            link,
+            mark: wanted.mark.clone(),
+            originals: self.originals,
+            differs: !self.fits(wanted),
+        }
     }
 
     /// The name of its kind.
@@ -160,7 +172,7 @@ impl LinkAttributes {
             family: Family::V4,
             carries_v6: false,
         };
-        LinkObject { link, mark: self.alias.clone(), differs: false }
+        LinkObject { link, mark: self.alias.clone(), originals: self.originals, differs: false }
     }
 }
 
@@ -172,8 +184,36 @@ pub struct LinkObject {
     /// The mark of this daemon, which its interfaces have as their alias: a later process recognises them by it. Empty:
     /// none.
     pub mark: Box<str>,
+    /// The settings of its parent before they were changed, so far as they are known when it is created. It carries them,
+    /// so that a later run can restore them.
+    pub originals: Settings,
     /// The kernel's interface differs, in more than its name.
     pub differs: bool,
+}
+
+/// Between the mark and the settings in an alias.
+const PARENT: &str = "; parent";
+
+/// The alias of an interface (at most 255 octets): its mark, and the settings of its parent before they were changed.
+#[must_use]
+pub fn alias(object: &LinkObject) -> String {
+    let LinkObject { mark, originals, .. } = object;
+    let known = Setting::ALL.into_iter().filter_map(|one| Some((one, originals.of(one)?)));
+    let known: String = known.map(|(one, value)| format!(" {}={value}", one.word())).collect();
+    if known.is_empty() { mark.to_string() } else { format!("{mark}{PARENT}{known}") }
+}
+
+/// The mark and the settings of an alias.
+#[must_use]
+pub fn parse_alias(alias: &str) -> (&str, Settings) {
+    let Some((mark, known)) = alias.rsplit_once(PARENT) else {
+        return (alias, Settings::default());
+    };
+    let value = |one: Setting| {
+        let mut words = known.split(' ').filter_map(|word| word.split_once('='));
+        words.find(|(name, _)| *name == one.word())?.1.parse().ok()
+    };
+    (mark, Settings(Setting::ALL.map(value)))
 }
 
 /// The interfaces on other ones by their own numbers: one that is renamed stays the same object until it is gone.
@@ -380,6 +420,26 @@ impl<C: Copy + PartialEq> Table<C> {
         adopted
     }
 
+    /// The settings of parents before an earlier run with this mark changed them, as its interfaces tell them.
+    #[must_use]
+    pub fn recorded(&self, mark: &str) -> Vec<(IfIndex, Settings)> {
+        let of = |(place, found): (&Identity<IfIndex>, &LinkAttributes)| match place {
+            Identity::Link(parent, _) if !mark.is_empty() && *found.alias == *mark => {
+                Some((*parent, found.originals))
+            }
+            _ => None,
+        };
+        self.observed.stacked().filter_map(of).collect()
+    }
+
+    /// Takes a setting that an earlier run changed: an entry that nobody claims, so that it is restored.
+    pub fn take_setting(&mut self, object: SettingObject) {
+        let Some(index) = self.links.get(&object.interface).copied() else { return };
+        let identity = Identity::Setting(index, object.setting);
+        self.observed.saw(Sight { identity, links: vec![index], attributes: None });
+        self.unclaimed(Object::Setting(Box::new(object)));
+    }
+
     /// Takes interfaces with this mark that no entry names: an earlier process with another configuration created them.
     /// They become entries that nobody claims. Returns these.
     pub fn take_strays(&mut self, mark: &str) -> Vec<ObjectId> {
@@ -437,6 +497,7 @@ mod tests {
             carries_v6: false,
         };
         let object = |link: &VirtualLink, mark: &str| LinkObject {
+            originals: Settings::default(),
             link: link.clone(),
             mark: mark.into(),
             differs: false,
@@ -483,7 +544,8 @@ mod tests {
             family: Family::V4,
             carries_v6: false,
         };
-        let old = LinkObject { link, mark: "".into(), differs: false };
+        let old =
+            LinkObject { link, mark: "".into(), originals: Settings::default(), differs: false };
         let with = |change: fn(&mut VirtualLink)| {
             let mut new = old.clone();
             change(&mut new.link);
@@ -495,5 +557,32 @@ mod tests {
         assert_eq!(with(|l| l.carries_v6 = true), Difference::InPlace);
         let differs = LinkObject { differs: true, ..old.clone() };
         assert_eq!(difference(&differs, &old), Difference::InPlace);
+    }
+
+    #[test]
+    fn an_alias_tells_the_mark_and_the_settings_of_the_parent() {
+        let link = VirtualLink {
+            name: "vrrp.51".parse().unwrap(),
+            parent: "eth0".parse().unwrap(),
+            kind: LinkKind::Macvlan { mac: Mac([0, 0, 0x5e, 0, 1, 51]) },
+            group: None,
+            notify: false,
+            family: Family::V4,
+            carries_v6: false,
+        };
+        for mark in ["evervip", "evervip /run/a; parent b.pid"] {
+            for known in [[None; 4], [Some(0), Some(1), Some(2), None], [None, None, Some(7), None]]
+            {
+                let originals = Settings(known);
+                let object =
+                    LinkObject { link: link.clone(), mark: mark.into(), originals, differs: false };
+                let text = alias(&object);
+                if known != [None; 4] || !mark.contains("; parent") {
+                    assert_eq!(parse_alias(&text), (mark, originals), "{text}");
+                }
+            }
+        }
+        let wrong = ["; parent", "a; parent arp_ignore=x arp_filter", "a; parent arp_ignore=-1"];
+        assert!(wrong.iter().all(|text| parse_alias(text).1 == Settings::default()));
     }
 }

@@ -36,8 +36,8 @@ pub use address::AddressAttributes;
 pub use link::{LinkAttributes, LinkObject, LinkSettings, Setting, SettingObject};
 pub use object::{Attributes, Change, ChangeKind, Identity, Object, Op, Phase, Sight, Verb};
 pub use request::{Part, Request};
-pub use snapshot::{Link, Settings, Snapshot, VrfRole};
-pub use table::{ObjectId, Table, Waits, Want};
+pub use snapshot::{Link, Settings, Snapshot, Unread, VrfRole};
+pub use table::{ObjectId, Position, Table, Waits, Want};
 
 /// Ties the answers of the kernel to the request of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,12 +1,14 @@
 //! The kernel's objects as reported, in the kernel's order. The table decides what that means for wanted objects.
 
 use core::net::IpAddr;
+use core::ops::Bound;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::filter::{self, FilterTableId};
 use super::link::LinkAttributes;
 use super::object::{Attributes, Identity, Sight};
-use super::route::{RouteIdentity, Slot};
+use super::route::{self, RouteIdentity, Slot};
+use super::snapshot::Unread;
 use crate::base::{Family, IfIndex, IfName, Prefix};
 
 /// Number of objects that [`Observed::forget_some`] forgets.
@@ -139,6 +141,20 @@ impl Observed {
         Some(Lost { last: (left == 0).then_some(prefix.address) })
     }
 
+    /// The objects of kinds that a snapshot says nothing about.
+    pub(super) fn of(&self, unread: Unread) -> Vec<Sight> {
+        if unread == Unread::default() {
+            return Vec::new();
+        }
+        let covered = self.objects.iter().filter(|(identity, _)| unread.covers(identity));
+        let sight = |(identity, seen): (&Identity<IfIndex>, &Seen)| Sight {
+            identity: identity.clone(),
+            links: seen.links.clone(),
+            attributes: seen.attributes.clone(),
+        };
+        covered.map(sight).collect()
+    }
+
     /// Forgets some objects. False when none was left.
     pub(super) fn forget_some(&mut self) -> bool {
         let Self { objects, by_link, order, subnets, holders, .. } = self;
@@ -151,15 +167,30 @@ impl Observed {
         any
     }
 
-    /// The objects on an interface.
-    pub(super) fn on_link(&self, link: IfIndex) -> Vec<Identity<IfIndex>> {
+    /// At most this many objects on an interface.
+    pub(super) fn on_link(&self, link: IfIndex, most: usize) -> Vec<Identity<IfIndex>> {
         // The smallest possible identity.
         let zero = Prefix::host(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED));
         let zero = Prefix::new(zero.address, 0).unwrap_or(zero);
         let begin = (link, Identity::Address(IfIndex(0), zero));
-        self.by_link
-            .range(begin..)
-            .take_while(|(l, _)| *l == link)
+        let all = self.by_link.range(begin..).take_while(|(l, _)| *l == link);
+        all.take(most).map(|(_, identity)| identity.clone()).collect()
+    }
+
+    /// At most this many routes on an interface that come after this one.
+    pub(super) fn routes_on_link(
+        &self,
+        link: IfIndex,
+        after: Option<&Identity<IfIndex>>,
+        most: usize,
+    ) -> Vec<Identity<IfIndex>> {
+        let begin = match after {
+            Some(after) => Bound::Excluded((link, after.clone())),
+            None => Bound::Included((link, route::first())),
+        };
+        let all = self.by_link.range((begin, Bound::Unbounded));
+        all.take_while(|(l, identity)| *l == link && matches!(identity, Identity::Route(_)))
+            .take(most)
             .map(|(_, identity)| identity.clone())
             .collect()
     }

@@ -120,6 +120,7 @@ impl<C: Copy + PartialEq> Table<C> {
     /// operation of it is in flight, something it needs is missing or a retry is not due. Retained objects and the
     /// interface's own addresses are not changed.
     fn next(&mut self, id: ObjectId, wanted: bool, keep: bool, now: Instant) -> Option<bool> {
+        self.put_if_moving(id);
         let present = self.is_present(id);
         if !wanted && self.is_shadowed(id) {
             return None;

@@ -3,7 +3,7 @@
 use core::fmt;
 use core::net::IpAddr;
 
-use super::object::{Difference, Object};
+use super::object::{Difference, Identity, Object};
 use crate::base::{Family, IfIndex, IfName, Prefix};
 use crate::model::Route;
 use crate::model::route::{NextHop, RouteMetric};
@@ -182,6 +182,14 @@ impl RouteIdentity<IfName> {
             .collect::<Option<_>>()?;
         Some(RouteIdentity { slot, vrf: None, path })
     }
+}
+
+/// The first of all routes in the order of identities.
+pub(super) fn first() -> Identity<IfIndex> {
+    let any = Prefix::host(IpAddr::V4(core::net::Ipv4Addr::UNSPECIFIED));
+    let destination = Prefix::new(any.address, 0).unwrap_or(any);
+    let slot = Slot { family: Family::V4, table: 0, destination, from: None, tos: 0, metric: 0 };
+    Identity::Route(Box::new(RouteIdentity { slot, vrf: None, path: Vec::new() }))
 }
 
 pub(super) fn identity(route: &Route) -> RouteIdentity<IfName> {

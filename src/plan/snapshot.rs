@@ -1,6 +1,6 @@
 //! The state of the kernel at one moment: network interfaces and objects.
 
-use super::{Setting, Sight};
+use super::{Identity, Setting, Sight};
 use crate::base::{IfIndex, IfName, Mac};
 
 /// A network interface.
@@ -57,4 +57,31 @@ pub struct Snapshot {
     /// All usable addresses, in the kernel's order (the first of a link is its primary one), and the routes with our
     /// mark.
     pub objects: Vec<Sight>,
+    /// What could not be read: what is known of it stays.
+    pub unread: Unread,
+}
+
+/// Kinds of objects that a snapshot says nothing about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unread {
+    /// Tables of packet filters and their elements.
+    pub filters: bool,
+    /// IPVS sync daemons.
+    pub daemons: bool,
+}
+
+impl Unread {
+    /// Whether nothing is said about objects of this kind.
+    #[must_use]
+    pub const fn covers<L>(self, identity: &Identity<L>) -> bool {
+        match identity {
+            Identity::FilterTable(_) | Identity::Filter(_) => self.filters,
+            Identity::SyncDaemon(_) => self.daemons,
+            Identity::Address(..)
+            | Identity::Route(_)
+            | Identity::Link(..)
+            | Identity::Setting(..)
+            | Identity::Rule(_) => false,
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! moment.
 
 use core::net::IpAddr;
+use core::ops::Bound;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,6 +33,10 @@ const RESTORE_PERIOD: Duration = Duration::from_secs(2);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub u32);
 
+/// A position among the entries on an interface.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position(Option<ObjectId>);
+
 /// All objects that are wanted, and all that the kernel has. `C` identifies the claimants.
 #[derive(Debug)]
 pub struct Table<C> {
@@ -44,12 +49,19 @@ pub struct Table<C> {
     pub(super) by_source: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) by_address: BTreeSet<(IpAddr, ObjectId)>,
     pub(super) links: BTreeMap<IfName, IfIndex>,
+    /// Interfaces whose index has changed and whose entries have not all got their places; how often.
+    pub(super) moving: BTreeMap<IfName, u32>,
     /// The tables of VRFs, by the name of their device.
     pub(super) vrfs: BTreeMap<IfName, u32>,
+    /// The VRFs of interfaces that are in one.
+    pub(super) ports: BTreeMap<IfName, IfIndex>,
     pub(super) observed: Observed,
     pub(super) numbers: Numbers,
     pub(super) requests: BTreeMap<Token, Vec<Option<ObjectId>>>,
     pub(super) next_token: u64,
+    /// Visits to entries and observed objects by what may concern thousands of them.
+    #[cfg(test)]
+    pub(crate) looks: core::cell::Cell<u64>,
 }
 
 /// An object that is or was wanted.
@@ -153,11 +165,15 @@ impl<C> Default for Table<C> {
             by_source: BTreeSet::new(),
             by_address: BTreeSet::new(),
             links: BTreeMap::new(),
+            moving: BTreeMap::new(),
             vrfs: BTreeMap::new(),
+            ports: BTreeMap::new(),
             observed: Observed::default(),
             numbers: Numbers::default(),
             requests: BTreeMap::new(),
             next_token: 0,
+            #[cfg(test)]
+            looks: core::cell::Cell::new(0),
         }
     }
 }
@@ -305,10 +321,32 @@ impl<C: Copy + PartialEq> Table<C> {
     /// Entries on an interface.
     #[must_use]
     pub fn on_interface(&self, name: &IfName) -> Vec<ObjectId> {
-        self.by_interface
-            .range((name.clone(), ObjectId(0))..=(name.clone(), ObjectId(u32::MAX)))
-            .map(|(_, id)| *id)
-            .collect()
+        self.some_on_interface(name, &mut Position::default(), usize::MAX)
+    }
+
+    /// The next entries on an interface, at most this many; fewer at the end.
+    pub fn some_on_interface(
+        &self,
+        name: &IfName,
+        at: &mut Position,
+        most: usize,
+    ) -> Vec<ObjectId> {
+        let begin = match at.0 {
+            Some(last) => Bound::Excluded((name.clone(), last)),
+            None => Bound::Included((name.clone(), ObjectId(0))),
+        };
+        let end = Bound::Included((name.clone(), ObjectId(u32::MAX)));
+        let all = self.by_interface.range((begin, end)).take(most);
+        let some: Vec<ObjectId> = all.inspect(|_| self.look()).map(|(_, id)| *id).collect();
+        at.0 = some.last().copied().or(at.0);
+        some
+    }
+
+    /// Counts a visit, for tests.
+    #[inline]
+    pub(super) fn look(&self) {
+        #[cfg(test)]
+        self.looks.set(self.looks.get() + 1);
     }
 
     pub(super) fn depend_on(&self, address: IpAddr) -> Vec<ObjectId> {

@@ -72,6 +72,7 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                 Some(Answer { id, told }) => role.rounds.answer(id, Party::Vrrp, told),
                 None => {
                     role.vrrp = None;
+                    control.disconnected(RoleName::Vrrp);
                     role.rounds.lost(Party::Vrrp);
                 }
             },
@@ -79,6 +80,7 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                 Some(Answer { id, told }) => role.rounds.answer(id, Party::Checker, told),
                 None => {
                     role.checker = None;
+                    control.disconnected(RoleName::Checker);
                     role.rounds.lost(Party::Checker);
                 }
             },

@@ -95,6 +95,9 @@ impl Role {
                 },
             }
             self.outputs();
+            if self.peers.has_lost_runner() {
+                control.disconnected(RoleName::Runner);
+            }
             self.tell_ipvs(&mut control);
         }
         self.peers.leave().await;

@@ -38,6 +38,9 @@ const EXTRA: u64 = 1_000;
 /// What the VRRP process may use in all to stop: it holds addresses that another host takes over meanwhile.
 const EXTRA_OF_VRRP: u64 = 200;
 
+/// How long a process that has undone everything may take to end.
+const EXIT_PATIENCE: Duration = Duration::from_secs(10);
+
 /// Restart delay of a role that was ended by a signal.
 const MOMENT: Duration = Duration::from_millis(300);
 
@@ -70,6 +73,8 @@ struct Running {
     since: Instant,
     /// When it is considered silent for too long, unless a heartbeat arrives first.
     silent_at: Instant,
+    /// How long it may take until its first heartbeat, if nothing else explains its silence.
+    first: Duration,
     /// Whether there was a heartbeat at all.
     seen: bool,
     /// Its progress until the first heartbeat.
@@ -103,12 +108,11 @@ impl Running {
         self.ending = Some((at, Pace::since(self.process.effort())));
     }
 
-    /// When its silence has to be checked, if there is a limit.
-    fn silent_at(&self) -> Option<Instant> {
+    /// When its silence has to be checked.
+    fn silent_at(&self) -> Instant {
         match &self.ending {
-            _ if self.done => None,
-            Some((at, _)) => Some((*at).min(self.silent_at)),
-            None => (!self.stopping).then_some(self.silent_at),
+            Some((at, _)) if !self.done => (*at).min(self.silent_at),
+            _ => self.silent_at,
         }
     }
 
@@ -205,6 +209,16 @@ impl Child {
         self.running.is_some()
     }
 
+    /// Whether a process runs that was not told to stop: it takes configurations.
+    pub fn serves(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| !running.stopping)
+    }
+
+    /// Whether a process runs that was told to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| running.stopping)
+    }
+
     /// Whether no process runs and the last one ended without undoing its changes.
     pub const fn is_astray(&self) -> bool {
         self.astray && self.running.is_none()
@@ -227,6 +241,7 @@ impl Child {
     pub(super) fn take_up(&mut self, started: io::Result<(Process, Channel)>) -> io::Result<()> {
         match started.and_then(connected) {
             Ok((process, peer)) => {
+                let first = if self.was_started() { self.next_patience() } else { FIRST_PATIENCE };
                 self.starts = self.starts.saturating_add(1);
                 if let Some(file) = &mut self.pid_file
                     && let Err(e) = file.write(process.pid())
@@ -238,7 +253,8 @@ impl Child {
                     process,
                     peer,
                     since: Instant::now(),
-                    silent_at: Instant::now() + FIRST_PATIENCE,
+                    silent_at: Instant::now() + first,
+                    first,
                     seen: false,
                     beginning: Pace::default(),
                     preparing: Pace::default(),
@@ -257,6 +273,12 @@ impl Child {
                 Err(e)
             }
         }
+    }
+
+    /// How long a process that replaces another one may take until its first heartbeat. That of vrrp finds addresses that
+    /// another router takes over meanwhile; one that works or waits for a processor gets more time in any case.
+    fn next_patience(&self) -> Duration {
+        if self.role == RoleName::Vrrp { self.patience } else { FIRST_PATIENCE }
     }
 
     /// Sends it a message. If it does not accept it, it counts as hung and is killed.
@@ -309,7 +331,10 @@ impl Child {
                         running.overtime = None;
                     }
                     running.seen = true;
-                    running.done |= message == FromRole::Done;
+                    if message == FromRole::Done {
+                        running.done = true;
+                        running.silent_at = Instant::now() + EXIT_PATIENCE;
+                    }
                     if running.ending.is_some() {
                         running.heard_while_it_ends();
                     }
@@ -352,16 +377,16 @@ impl Child {
         self.restart_at = None;
     }
 
-    /// When its silence exceeds the limit; none while there is no limit.
+    /// When the silence of its process exceeds the limit.
     pub fn silent_at(&self) -> Option<Instant> {
-        self.running.as_ref().and_then(Running::silent_at)
+        self.running.as_ref().map(Running::silent_at)
     }
 
     /// Kills it if its silence exceeds the limit and nothing else explains it. `busy`: it may be applying a
     /// configuration, which delays its heartbeats.
     pub fn watch(&mut self, busy: bool) {
         let now = Instant::now();
-        let due = |running: &&mut Running| running.silent_at().is_some_and(|at| at <= now);
+        let due = |running: &&mut Running| running.silent_at() <= now;
         let Some(running) = self.running.as_mut().filter(due) else {
             return;
         };
@@ -379,7 +404,7 @@ impl Child {
             // This process itself was delayed, so the role need not be wedged.
             running.silent_at = now + self.patience / 4;
         } else if !running.seen && running.beginning.goes_on(effort) {
-            running.silent_at = now + FIRST_PATIENCE;
+            running.silent_at = now + running.first;
         } else if self.role != RoleName::Vrrp && running.works_on(EXTRA) {
             running.silent_at = now + self.patience / 4;
         } else {
@@ -426,6 +451,14 @@ impl Child {
     #[cfg(test)]
     pub(super) fn effort(&self) -> Option<crate::sys::process::Effort> {
         self.running.as_ref()?.process.effort()
+    }
+
+    /// Its time to send a heartbeat is over.
+    #[cfg(test)]
+    pub(super) fn is_overdue(&mut self) {
+        if let Some(running) = &mut self.running {
+            running.silent_at = Instant::now();
+        }
     }
 
     #[cfg(test)]

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Start;
 use super::load::{LONGEST_VERDICT, MOST_REMARKS};
 use crate::cli::exit::Exit;
-use crate::config::{self, Class, Diagnostic, Diagnostics, Earlier, Loaded, Options, Severity};
+use crate::config::{self, Diagnostic, Diagnostics, Earlier, Loaded, Options, Severity};
 use crate::ipc::{
     Catalogue, CheckerPart, Difference, FromConfig, LoadReport, LoadRequest, Needs, Remark,
     RunnerPart, VrrpPart, frame,
@@ -207,7 +207,7 @@ fn answer(
 /// test reports.
 fn refusing<'a>(diagnostics: &'a Diagnostics, request: &'a LoadRequest) -> Vec<&'a Diagnostic> {
     if request.check.is_some() {
-        return diagnostics.iter().filter(|d| d.class != Class::Quiet).collect();
+        return diagnostics.counted().collect();
     }
     match &request.known {
         Some(known) => diagnostics.new_errors(known).collect(),

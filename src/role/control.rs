@@ -1,6 +1,7 @@
 //! A role's side of its channel to the supervisor.
 
 use core::time::Duration;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -125,6 +126,8 @@ pub struct Control {
     beats: bool,
     /// Channels that could not be used, of which the supervisor must be informed.
     unconnected: u32,
+    /// Channels to each other role that this one was given.
+    channels: BTreeMap<RoleName, u32>,
     unexpected: Unexpected,
     /// Stop was ordered.
     stopping: bool,
@@ -156,6 +159,7 @@ impl Control {
             due: None,
             beats: true,
             unconnected: 0,
+            channels: BTreeMap::new(),
             unexpected: Unexpected::default(),
             stopping: false,
             told: false,
@@ -207,15 +211,23 @@ impl Control {
         self.supervisor.offer(message).is_ok()
     }
 
-    /// Requests another channel from the supervisor, because the last one between this role and `other` cannot be
-    /// used.
+    /// Requests another channel from the supervisor, because the last one between this role and `other` has ended. If the
+    /// other process has ended as well, its next one gets a channel anyway.
+    pub fn disconnected(&mut self, other: RoleName) {
+        tracing::debug!("the channel to {other} has ended");
+        let given = self.channels.get(&other).copied().unwrap_or_default();
+        self.tell(&FromRole::Unconnected { other, given });
+    }
+
+    /// The same because it cannot be used.
     pub fn unconnected(&mut self, other: RoleName, why: &io::Error) {
         self.unconnected += 1;
         // While the cause persists, another channel arrives twice a second.
         if self.unconnected.is_power_of_two() {
             tracing::error!("channel to {other}: {why}, asking for another one");
         }
-        self.tell(&FromRole::Unconnected(other));
+        let given = self.channels.get(&other).copied().unwrap_or_default();
+        self.tell(&FromRole::Unconnected { other, given });
     }
 
     /// Ignores a message that the supervisor sends to other roles only: a defect, which must not stay hidden.
@@ -246,6 +258,9 @@ impl Control {
                 message = self.supervisor.next(), if !self.closed => match message {
                     Some((message, fds)) => {
                         self.told |= matches!(message, ToRole::Stop { .. });
+                        if let ToRole::Connect(other) = message {
+                            *self.channels.entry(other).or_default() += 1;
+                        }
                         self.stopping |= self.told;
                         return Order::Do(message, fds.into_iter().next());
                     }

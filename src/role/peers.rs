@@ -26,6 +26,8 @@ pub(super) struct Peers {
     runner: Option<Peer<ToRunner, FromRunner>>,
     api: Option<Peer<Answer, Question>>,
     notices: Notices,
+    /// The channel to the runner ended, and nobody was told yet.
+    lost_runner: bool,
 }
 
 /// The process at the other end of a channel that came from the supervisor.
@@ -63,6 +65,7 @@ impl Peers {
         match role {
             RoleName::Runner => {
                 self.runner = Some(peer(fd)?);
+                self.lost_runner = false;
                 self.notices.begin_anew();
                 self.send_notices();
                 Ok(true)
@@ -103,8 +106,7 @@ impl Peers {
             }
             Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
             Some(FromRunner::Reports(reports)) => return Said::Reports(reports),
-            // The supervisor starts another one.
-            None => self.runner = None,
+            None => self.lose_runner(),
         }
         Said::Nothing
     }
@@ -159,8 +161,19 @@ impl Peers {
         if let Some(runner) = &mut self.runner
             && self.notices.send(runner).is_err()
         {
-            self.runner = None;
+            self.lose_runner();
         }
+    }
+
+    fn lose_runner(&mut self) {
+        self.runner = None;
+        self.lost_runner = true;
+    }
+
+    /// Whether the channel to the runner has ended since the last call. The runner itself may go on: it gives up a
+    /// process that does not read for too long.
+    pub fn has_lost_runner(&mut self) -> bool {
+        core::mem::take(&mut self.lost_runner)
     }
 
     /// At the end of the role: sends the rest to the runner, which carries it out after this process has ended.
@@ -176,6 +189,22 @@ impl Peers {
 mod tests {
     use super::*;
     use crate::sys::testing;
+
+    #[test]
+    fn the_end_of_the_channel_to_the_runner_is_told_once() {
+        testing::run(async {
+            let mut peers = Peers::default();
+            for _ in 0..2 {
+                let (near, far) = Channel::pair().unwrap();
+                peers.connect(RoleName::Runner, Some(near.into_fd())).unwrap();
+                assert!(!peers.has_lost_runner());
+                drop(far);
+                assert!(matches!(peers.next().await, Said::Nothing));
+                assert!(peers.has_lost_runner());
+                assert!(!peers.has_lost_runner());
+            }
+        });
+    }
 
     #[test]
     fn a_channel_that_cannot_be_used_is_asked_for_again() {

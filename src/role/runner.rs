@@ -403,7 +403,8 @@ impl Runner {
                 };
                 let before = fd.and_then(|fd| Stranger::program(fd).ok());
                 let (began, done) = (Box::new(began), Box::new(done));
-                let job = Job { state, commands, limit, before, began, done };
+                let channel = whom.channel;
+                let job = Job { channel, state, commands, limit, before, began, done };
                 let key = (whom.role, subject);
                 let queue = self.subjects.entry(key).or_insert_with_key(|(_, subject)| {
                     Subject::new(subject.clone(), self.patience.clone(), Arc::clone(&self.busy))
@@ -440,7 +441,15 @@ impl Runner {
         if let Some(client) = slot.as_mut().filter(|client| client.whom == whom)
             && matches!(client.peer.post(message, fd.into_iter().collect()), Err(SendError::Full))
         {
-            *slot = None;
+            tracing::error!("the {} process does not read its answers, giving it up", whom.role);
+            let gone = slot.take();
+            self.forsake(gone);
+            // If it lives, it repeats its unanswered requests by another channel.
+            for ((role, _), subject) in &self.subjects {
+                if *role == whom.role {
+                    subject.forget(whom.channel);
+                }
+            }
         }
     }
 }

@@ -15,7 +15,7 @@ mod tests;
 mod view;
 
 use core::time::Duration;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 
@@ -133,6 +133,8 @@ struct Supervisor {
     ipvs_told: bool,
     /// Pairs of roles without a channel that both can use.
     unconnected: BTreeSet<(RoleName, RoleName)>,
+    /// How many channels the running process of the first role was given to the second.
+    given: BTreeMap<(RoleName, RoleName), u32>,
     /// Unexpected refusals of roles.
     strange: u64,
     /// Whether `checker` can write the kernel's IPVS.
@@ -248,6 +250,7 @@ impl Supervisor {
             observed_due: false,
             ipvs_told: false,
             unconnected: BTreeSet::new(),
+            given: BTreeMap::new(),
             strange: 0,
             // Without that role no virtual servers are configured here.
             ipvs: (!checker).then_some(true),
@@ -365,10 +368,10 @@ impl Supervisor {
     /// Kills roles that are silent for too long.
     fn watch(&mut self) {
         // Applying a configuration may keep a role busy; that has a time limit of its own, and so has a shutdown. The
-        // thread of vrrp that sends heartbeats is never busy for long.
+        // thread of vrrp that sends heartbeats is never busy for long, and a role that stops takes no configuration.
         let applying = matches!(self.reload, Reload::Preparing { .. } | Reload::Applying { .. });
-        let busy = applying || self.setup.undo;
         for child in &mut self.children {
+            let busy = self.setup.undo || (applying && !child.is_stopping());
             child.watch(busy && child.role != RoleName::Vrrp);
         }
     }
@@ -387,6 +390,9 @@ impl Supervisor {
             FromRole::Ready { generation } => self.ready(role, generation),
             FromRole::Refused { generation, reason } => self.refused(role, generation, &reason),
             FromRole::Applied { generation } => self.applied(role, generation),
+            // What a process reports while it ends is not the state that its next one finds.
+            FromRole::Remember(_) | FromRole::Ipvs { .. } | FromRole::Observed(_)
+                if self.child(role).is_some_and(|child| child.is_stopping()) => {}
             FromRole::Remember(memory) => match (role, memory) {
                 (RoleName::Vrrp, Memory::Vrrp(summary)) => {
                     self.summary = Some(summary);
@@ -417,13 +423,13 @@ impl Supervisor {
                     self.pass_on_soon();
                 }
             }
-            FromRole::Unconnected(other) => {
+            FromRole::Unconnected { other, given } => {
                 let pair = (role.min(other), role.max(other));
-                if CHANNELS.contains(&pair) {
+                if !CHANNELS.contains(&pair) {
+                    self.refused(role, 0, "asks for a channel that there is not");
+                } else if given == self.given.get(&(role, other)).copied().unwrap_or_default() {
                     self.unconnected.insert(pair);
                     self.pass_on_soon();
-                } else {
-                    self.refused(role, 0, "asks for a channel that there is not");
                 }
             }
             FromRole::Ask(question) => self.answer(role, question),
@@ -473,6 +479,7 @@ impl Supervisor {
         match ended {
             Ended::AsTold => {
                 tracing::debug!("{role} process ended");
+                self.has_stopped(role);
                 return None;
             }
             Ended::BySignal => tracing::info!("{role} process was ended by a signal"),

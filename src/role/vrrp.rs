@@ -3,6 +3,7 @@
 
 mod bfd;
 mod host;
+mod snapshot;
 mod writer;
 
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -22,7 +23,7 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
-use crate::kernel::monitor::{Change, Monitor, SnapshotResult};
+use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
 use crate::kernel::object::Watch;
@@ -196,6 +197,9 @@ impl Role {
                 said = self.peers.next() => self.said(said),
                 report = self.bfds.next() => self.bfd_changed(&mut control, report),
                 order = control.next() => self.order(&mut control, order),
+            }
+            if self.peers.has_lost_runner() {
+                control.disconnected(RoleName::Runner);
             }
             self.changed(&mut changes);
             self.changed(&mut of_filters);
@@ -471,30 +475,6 @@ impl Role {
             self.waiting.push_back(Input::Engine(event));
         }
         self.pass_on();
-    }
-
-    fn snapshot(&mut self) {
-        match self.monitor.snapshot(&mut self.requests) {
-            Ok(SnapshotResult { snapshot, again }) => {
-                self.snapshot_later = again;
-                if let Some(mut snapshot) = snapshot {
-                    if let Err(e) = self.filters.list(&mut snapshot.objects) {
-                        tracing::debug!("cannot read packet filters: {e}");
-                    }
-                    if self.watch_daemons {
-                        match self.writer.ipvs.daemons() {
-                            Ok(found) => snapshot.objects.extend(found),
-                            Err(e) => tracing::debug!("cannot read daemons of IPVS: {e}"),
-                        }
-                    }
-                    self.event(Event::Kernel(snapshot));
-                }
-            }
-            Err(e) => {
-                tracing::warn!("cannot read links, addresses and routes: {e}");
-                self.snapshot_later = true;
-            }
-        }
     }
 }
 

@@ -183,7 +183,7 @@ impl Kernel {
         let objects = addresses.chain(routes).chain(rules).chain(self.stacked_sights());
         let daemons = self.daemons.values().cloned().map(SyncDaemon::sight);
         let objects = objects.chain(self.filters.sights()).chain(daemons).collect();
-        Snapshot { links: self.links.clone(), objects }
+        Snapshot { links: self.links.clone(), objects, ..Snapshot::default() }
     }
 
     /// An address as the kernel reports it.

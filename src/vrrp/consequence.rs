@@ -10,7 +10,7 @@ use super::job::{Job, Progress};
 use super::{Engine, Moment, Timer};
 use crate::base::{IfIndex, IfName};
 use crate::model::Weight;
-use crate::plan::ObjectId;
+use crate::plan::{Identity, ObjectId, Position};
 use crate::track::{Effect, State, TrackerId};
 
 /// What follows from a change.
@@ -22,10 +22,14 @@ pub(super) enum Consequence {
     Tracked { before: State, after: State, users: std::vec::IntoIter<(InstanceId, Weight)> },
     /// Instances and groups whose health or priority changed change their state.
     Act,
-    /// The objects on a changed interface are looked up: those that the kernel may have removed are in doubt.
-    Compare { name: IfName, again: bool },
-    /// These are in doubt from this position on; then they are compared with the kernel.
-    Doubt { entries: Vec<ObjectId>, next: usize, again: bool },
+    /// The objects of a deleted interface are forgotten. `affected` are compared with the kernel at the end.
+    Forget { link: IfIndex, affected: Vec<ObjectId> },
+    /// The objects on an interface with another index get their places. They are compared with the kernel at the end.
+    Place { name: IfName, changed: bool, at: Position, entries: Vec<ObjectId> },
+    /// The kernel may have removed routes on a changed interface: those that are not wanted are forgotten,
+    Vanish { name: IfName, after: Option<Identity<IfIndex>>, again: bool },
+    /// and the others are in doubt. Then all objects on it are compared with the kernel.
+    Doubt { name: IfName, at: Position, entries: Vec<ObjectId>, again: bool },
     /// These objects are compared with the kernel. `again`: masters announce their addresses among them.
     Settle { entries: Vec<ObjectId>, again: bool },
     /// Masters announce those of their addresses that are among these objects.
@@ -51,8 +55,10 @@ pub(super) enum What {
 
 /// Pieces of a job (see `job::EFFORT`) that one instance costs.
 const PIECE: usize = 1;
-/// Objects that are put in doubt for one such piece.
+/// Objects that are put in doubt for one such piece,
 const OBJECTS: usize = 4;
+/// and those that get other places.
+const PLACES: usize = 2;
 
 impl Engine {
     /// Notes what follows for these instances.
@@ -76,7 +82,19 @@ impl Engine {
 
     /// Notes that the objects on a changed interface are compared after the changes of state so far.
     pub(super) fn then_compare(&mut self, name: IfName, again: bool) {
-        self.consequences.push_back(Consequence::Compare { name, again });
+        self.consequences.push_back(Consequence::Vanish { name, after: None, again });
+    }
+
+    /// Notes that the objects of a deleted interface are forgotten.
+    pub(super) fn then_forget(&mut self, link: IfIndex) {
+        self.consequences.push_back(Consequence::Forget { link, affected: Vec::new() });
+    }
+
+    /// The interface of this name has another index, or none: notes that the objects on it get other places.
+    pub(super) fn then_place(&mut self, name: &IfName, index: Option<IfIndex>) {
+        let changed = self.objects.note_link(name, index);
+        let (name, at, entries) = (name.clone(), Position::default(), Vec::new());
+        self.consequences.push_back(Consequence::Place { name, changed, at, entries });
     }
 
     /// Notes a new state of a tracked object.
@@ -143,25 +161,41 @@ impl Engine {
                     }
                     self.consequences.pop_front();
                 }
-                Some(Consequence::Compare { name, again }) => {
-                    let entries = self.objects.link_changed(name);
-                    let (next, again) = (0, *again);
-                    self.consequences.pop_front();
-                    if !entries.is_empty() {
-                        let doubt = Consequence::Doubt { entries, next, again };
+                Some(Consequence::Forget { link, affected }) => {
+                    if !self.objects.forget_some_on(*link, PLACES, affected) {
+                        let entries = core::mem::take(affected);
+                        self.consequences.pop_front();
+                        self.then_settle(entries, false);
+                    }
+                    self.spend(PIECE);
+                }
+                Some(Consequence::Place { name, changed, at, entries }) => {
+                    let some = self.objects.place_some(name, *changed, at, PLACES);
+                    entries.extend_from_slice(&some);
+                    if some.len() < PLACES {
+                        let entries = core::mem::take(entries);
+                        self.consequences.pop_front();
+                        if self.running() {
+                            self.then_settle(entries, false);
+                        }
+                    }
+                    self.spend(PIECE);
+                }
+                Some(Consequence::Vanish { name, after, again }) => {
+                    if !self.objects.forget_vanished(name, after, OBJECTS) {
+                        let (name, again) = (name.clone(), *again);
+                        let (at, entries) = (Position::default(), Vec::new());
+                        self.consequences.pop_front();
+                        let doubt = Consequence::Doubt { name, at, entries, again };
                         self.consequences.push_front(doubt);
                     }
+                    self.spend(PIECE);
                 }
-                Some(Consequence::Doubt { entries, next, again }) => {
-                    let some = entries.get(*next..).unwrap_or_default();
-                    let some = some.get(..OBJECTS).unwrap_or(some);
-                    *next += some.len();
+                Some(Consequence::Doubt { name, at, entries, again }) => {
+                    let some = self.objects.some_on_interface(name, at, OBJECTS);
                     some.iter().for_each(|id| self.objects.doubt(*id));
-                    #[cfg(test)]
-                    {
-                        self.looks += some.len() as u64;
-                    }
-                    if *next >= entries.len() {
+                    entries.extend_from_slice(&some);
+                    if some.len() < OBJECTS {
                         let (entries, again) = (core::mem::take(entries), *again);
                         self.consequences.pop_front();
                         self.consequences.push_front(Consequence::Settle { entries, again });

@@ -27,7 +27,8 @@ pub enum Event<'a> {
     },
     /// The deadline of `Engine::deadline` is reached.
     Timer,
-    /// The deadline of `Engine::advert_deadline` is reached: masters send their adverts; nothing else happens.
+    /// The deadline of `Engine::advert_deadline` is reached: masters send their adverts, as many as fit into one step;
+    /// nothing else happens.
     Adverts,
     /// All links and objects: the first snapshot starts the instances; later ones replace what single events reported
     /// (used after the kernel dropped events).

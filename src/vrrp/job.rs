@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use super::lifecycle::{Farewells, Start};
 use super::link::Sighting;
 use super::reload::Reload;
-use super::{Engine, Event, Moment, SLICE, Timer};
+use super::{Engine, Event, Moment, Timer};
 
 /// Number of pieces of a job that one step does. A piece takes at most about 2 us, such as comparing an instance or
 /// claiming an address.
@@ -70,8 +70,6 @@ impl Engine {
 
     /// Does the next slice of the job.
     pub(super) fn go_on(&mut self, moment: &mut Moment<'_>) {
-        self.budget = SLICE;
-        self.effort = self.effort_of_step;
         self.sliced = false;
         while let Some(mut job) = self.job.take() {
             // A piece is counted as done before it runs: after a panic the job continues behind it.

@@ -132,6 +132,7 @@ impl Engine {
         }
         self.objects.drop_strays();
         self.adopt_links();
+        self.recall_settings();
         for stray in self.objects.take_strays(&self.config.mark) {
             if let Some(entry) = self.objects.entry(stray) {
                 tracing::info!("removing {}, which an earlier run has left behind", entry.object);

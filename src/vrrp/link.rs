@@ -7,7 +7,7 @@ use super::event::{InstanceId, Link, Snapshot};
 use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
-use crate::plan::{Sight, VrfRole};
+use crate::plan::{Position, Sight, VrfRole};
 
 /// A snapshot of the whole kernel that is being processed.
 #[derive(Debug)]
@@ -39,9 +39,11 @@ enum Stage {
 impl Engine {
     /// Processes a snapshot of the kernel.
     pub(super) fn kernel(&mut self, moment: &mut Moment<'_>, snapshot: Snapshot) {
+        let mut objects = snapshot.objects;
+        objects.extend(self.objects.observed_of(snapshot.unread));
         let sighting = Sighting {
             stage: Stage::Forget,
-            objects: snapshot.objects.into_iter(),
+            objects: objects.into_iter(),
             links: snapshot.links,
             next: 0,
             gone: Vec::new(),
@@ -148,13 +150,7 @@ impl Engine {
         self.rename(moment, index, &name);
         let vrf = link.vrf;
         let before = self.links.insert(index, link);
-        self.objects.set_vrf(
-            &name,
-            match vrf {
-                Some(VrfRole::Device { table }) => Some(table),
-                _ => None,
-            },
-        );
+        self.objects.set_vrf(&name, vrf);
         match self.link_names.get(&name).copied() {
             None => {
                 self.link_names.insert(name.clone(), index);
@@ -163,8 +159,7 @@ impl Engine {
             // An interface that is deleted and recreated keeps its name but not its index.
             Some(old) if old != index && self.links.get(&old).is_none_or(|l| l.name == name) => {
                 self.links.remove(&old);
-                let affected = self.objects.forget_link(old);
-                self.then_settle(affected, false);
+                self.then_forget(old);
                 self.link_names.insert(name.clone(), index);
                 self.rebind(&name, Some(index));
                 for alias in self.aliases.remove(&old).unwrap_or_default() {
@@ -227,7 +222,7 @@ impl Engine {
     fn names(&self, name: &IfName) -> bool {
         let tracker = crate::track::Subject::Interface(name.clone());
         !self.instances.on_interface(name).is_empty()
-            || !self.objects.on_interface(name).is_empty()
+            || !self.objects.some_on_interface(name, &mut Position::default(), 1).is_empty()
             || self.trackers.find(&tracker).is_some()
     }
 
@@ -286,7 +281,7 @@ impl Engine {
 
     pub(super) fn link_gone(&mut self, moment: &mut Moment<'_>, index: IfIndex) {
         self.forget_delay(index);
-        let affected = self.objects.forget_link(index);
+        self.then_forget(index);
         self.memberships.retain(|(interface, _), _| *interface != index);
         let aliases = self.aliases.remove(&index).unwrap_or_default();
         if let Some(link) = self.links.remove(&index) {
@@ -301,7 +296,6 @@ impl Engine {
         for alias in aliases {
             self.resolve(&alias);
         }
-        self.then_settle(affected, false);
         self.work(moment);
     }
 
@@ -311,12 +305,9 @@ impl Engine {
             Some(_) => self.note_originals(name),
             None => self.forget_originals(name),
         }
-        let entries = self.objects.set_link(name, index);
+        self.then_place(name, index);
         self.each(What::Bind(name.clone(), index), self.instances.on_interface(name));
         self.interface_changed(name);
-        if self.running() {
-            self.then_settle(entries, false);
-        }
     }
 
     /// Binds an instance to the index of one of its interfaces.

@@ -97,6 +97,8 @@ const LONGEST_HOLD_DOWN: core::time::Duration = core::time::Duration::from_secs(
 /// Largest number of changes of state and kernel operations in one step; the others follow in later steps, between
 /// which adverts are sent. A change costs some 10 us, most of it for its log lines.
 const SLICE: usize = 64;
+/// Pieces of a job (see `job::EFFORT`) that an advert costs, in addition to one for each packet.
+const ADVERT: usize = 1;
 /// Largest number of instances with which tests verify the maintained values after each step.
 #[cfg(test)]
 const CHECKED: usize = 16;
@@ -151,6 +153,8 @@ pub struct Engine {
     sliced: bool,
     /// Remaining number of changes of state and operations in this step.
     budget: usize,
+    /// When adverts fell due that did not fit into one step and are not all sent.
+    burst: Option<Instant>,
     /// The job in progress.
     job: Option<Job>,
     /// Remaining pieces of the job, and instances to examine, in this step.
@@ -237,6 +241,7 @@ impl Engine {
             sweeps: VecDeque::new(),
             sliced: false,
             budget: SLICE,
+            burst: None,
             job: None,
             effort: job::EFFORT,
             effort_of_step: job::EFFORT,
@@ -316,11 +321,10 @@ impl Engine {
     fn dispatch(&mut self, moment: &mut Moment<'_>, event: Event<'_>) {
         match event {
             Event::Advert { rx, packet } => self.heard(moment, &rx, packet),
-            Event::Timer => {
-                self.adverts(moment);
-                self.timer(moment);
+            Event::Timer => self.adverts_and_timer(moment),
+            Event::Adverts => {
+                self.adverts(moment, moment.now);
             }
-            Event::Adverts => self.adverts(moment),
             Event::Kernel(snapshot) => self.kernel(moment, snapshot),
             Event::Link(link) => self.link(moment, link),
             Event::LinkGone(index) => self.link_gone(moment, index),
@@ -352,9 +356,29 @@ impl Engine {
         }
     }
 
-    fn adverts(&mut self, moment: &mut Moment<'_>) {
-        while let Some((id, due)) = self.timers.pop_advert(moment.now) {
+    /// Sends adverts that were due at this time, up to one slice. False if some are left.
+    fn adverts(&mut self, moment: &mut Moment<'_>, until: Instant) -> bool {
+        while self.effort > 0
+            && self.budget > 0
+            && let Some((id, due)) = self.timers.pop_advert(until)
+        {
+            let packets = self.instance(id).map_or(1, |i| i.config.copies());
+            self.spend(ADVERT + packets);
             self.advert_due(moment, id, due);
+        }
+        self.timers.earliest_advert().is_none_or(|at| at > until)
+    }
+
+    /// Sends the adverts that are due, and then processes the other timers: not before all these adverts are sent, but
+    /// without waiting for those that fall due meanwhile, or a host with too many would do nothing else.
+    fn adverts_and_timer(&mut self, moment: &mut Moment<'_>) {
+        let until = self.burst.unwrap_or(moment.now);
+        let complete = self.adverts(moment, until);
+        self.burst = (!complete).then_some(until);
+        if complete {
+            // At least one piece, also if adverts fall due between all steps.
+            self.effort = self.effort.max(1);
+            self.timer(moment);
         }
     }
 

@@ -28,6 +28,8 @@ struct Running {
     run: RunId,
     /// When it was requested.
     since: Instant,
+    /// It was logged that it still runs when the next run is due.
+    told: bool,
 }
 
 /// How long the answer to a run may take beyond the script's `timeout`: SIGTERM, SIGKILL and giving up after that take
@@ -58,7 +60,7 @@ impl Script {
 
     /// Its run, if no answer to it is expected any more.
     fn lost(&self, now: Instant) -> Option<RunId> {
-        let Running { run, since } = self.running?;
+        let Running { run, since, .. } = self.running?;
         (now.since(since) > self.config.timeout.saturating_add(LOST)).then_some(run)
     }
 
@@ -90,13 +92,15 @@ impl Engine {
         let interval = script.config.interval;
         let next = due + interval;
         let next = if next > moment.now { next } else { moment.now + interval };
-        if script.running.is_some() {
-            tracing::info!(
-                "Track script {} is already running, expect idle - skipping run",
-                script.config.name
-            );
+        if let Some(running) = &mut script.running {
+            if !core::mem::replace(&mut running.told, true) {
+                tracing::info!(
+                    "Track script {} is already running, expect idle - skipping run",
+                    script.config.name
+                );
+            }
         } else {
-            script.running = Some(Running { run, since: moment.now });
+            script.running = Some(Running { run, since: moment.now, told: false });
             self.runs.insert(run, id);
             let (command, timeout) = (script.config.command.clone(), script.config.timeout);
             moment.out.push(Action::RunScript { run, command, timeout });

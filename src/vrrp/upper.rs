@@ -8,13 +8,17 @@ use super::object::Claimant;
 use crate::base::{Family, IfName};
 use crate::model::{self, LinkKind, VirtualLink};
 use crate::plan::filter::Filter;
-use crate::plan::{Identity, LinkObject, Object, ObjectId, Setting, SettingObject};
+use crate::plan::{Identity, LinkObject, Object, ObjectId, Setting, SettingObject, Settings};
 
 /// EEXIST, EBUSY, EADDRINUSE, EOPNOTSUPP
 const EXISTS: i32 = 17;
 const BUSY: i32 = 16;
 const IN_USE: i32 = 98;
 const NOT_SUPPORTED: i32 = 95;
+
+/// The settings of the parent of a macvlan for IPv4.
+const OF_PARENT: [(Setting, u32); 3] =
+    [(Setting::ArpIgnore, 1), (Setting::ArpFilter, 1), (Setting::ArpAnnounce, 2)];
 
 impl Engine {
     /// Claims the interfaces of an instance, and the objects that exist as long as they do.
@@ -29,14 +33,28 @@ impl Engine {
             if let Some(filter) = Filter::of_link(&all.filters, link) {
                 self.objects.claim(Object::Filter(Box::new(filter)), claimant);
             }
-            let object = LinkObject { link: link.clone(), mark: all.mark.clone(), differs: false };
+            let of_parent =
+                matches!(link.kind, LinkKind::Macvlan { .. }) && link.family == Family::V4;
+            if of_parent {
+                for (setting, _) in OF_PARENT {
+                    self.look_for_original(&link.parent, setting);
+                }
+            }
+            let object = LinkObject {
+                link: link.clone(),
+                mark: all.mark.clone(),
+                originals: if of_parent {
+                    self.originals_of(&link.parent)
+                } else {
+                    Settings::default()
+                },
+                differs: false,
+            };
             self.objects.claim(Object::Link(Box::new(object)), claimant);
             // Without this the parent answers for the virtual addresses with its own hardware address, or sends ARP
             // requests on their behalf: packets from them leave by the parent, which has their subnet.
-            if matches!(link.kind, LinkKind::Macvlan { .. }) && link.family == Family::V4 {
-                for (setting, value) in
-                    [(Setting::ArpIgnore, 1), (Setting::ArpFilter, 1), (Setting::ArpAnnounce, 2)]
-                {
+            if of_parent {
+                for (setting, value) in OF_PARENT {
                     self.claim_setting(&link.parent, setting, value, id);
                 }
             }
@@ -79,8 +97,8 @@ impl Engine {
             aliases.retain(|alias| *alias != from);
             // Until the kernel reports it.
             aliases.push(to.clone());
-            self.objects.set_link(&from, None);
-            self.objects.set_link(&to, Some(index));
+            self.then_place(&from, None);
+            self.then_place(&to, Some(index));
         }
     }
 
@@ -97,13 +115,68 @@ impl Engine {
     }
 
     fn claim_setting(&mut self, interface: &IfName, setting: Setting, value: u32, id: InstanceId) {
+        let before = self.look_for_original(interface, setting);
+        let object = SettingObject { interface: interface.clone(), setting, value, before };
+        self.objects.claim(Object::Setting(Box::new(object)), Claimant::Link(id));
+    }
+
+    /// The value of a setting before it is changed, or was.
+    fn look_for_original(&mut self, interface: &IfName, setting: Setting) -> Option<u32> {
         // A setting that was released has its original value.
         if self.objects.find(&Identity::Setting(interface.clone(), setting)).is_none() {
             self.originals.remove(&(interface.clone(), setting));
         }
-        let before = self.original(interface, setting);
-        let object = SettingObject { interface: interface.clone(), setting, value, before };
-        self.objects.claim(Object::Setting(Box::new(object)), Claimant::Link(id));
+        self.original(interface, setting)
+    }
+
+    /// The known original values of an interface's settings.
+    fn originals_of(&self, interface: &IfName) -> Settings {
+        let known = |(setting, _)| self.originals.get(&(interface.clone(), setting)).copied();
+        let [ignore, filter, announce] = OF_PARENT.map(known);
+        Settings([ignore, filter, announce, None])
+    }
+
+    /// Lets the interfaces on this one carry the original values of its settings.
+    fn record_originals(&mut self, interface: &IfName) {
+        let originals = self.originals_of(interface);
+        for id in self.objects.on_interface(interface) {
+            let Some(entry) = self.objects.entry(id) else { continue };
+            let (object, claimant) = (entry.object.clone(), entry.claimants.first().copied());
+            if let (Object::Link(old), Some(claimant)) = (object.as_ref(), claimant)
+                && matches!(old.link.kind, LinkKind::Macvlan { .. })
+                && old.link.family == Family::V4
+            {
+                let new = LinkObject { originals, ..(**old).clone() };
+                self.objects.claim(Object::Link(Box::new(new)), claimant);
+            }
+        }
+    }
+
+    /// Settings that an earlier run changed and could not restore: its interfaces carry the original values.
+    pub(super) fn recall_settings(&mut self) {
+        for (parent, recorded) in self.objects.recorded(&self.config.mark) {
+            let Some(link) = self.links.get(&parent) else { continue };
+            let (interface, now) = (link.name.clone(), link.settings);
+            for (setting, value) in OF_PARENT {
+                // Another value is that of somebody else since then.
+                let ours = now.of(setting) == Some(value);
+                let Some(before) = recorded.of(setting).filter(|_| ours) else { continue };
+                self.originals.insert((interface.clone(), setting), before);
+                let identity = Identity::Setting(interface.clone(), setting);
+                let entry = self.objects.find(&identity).and_then(|id| self.objects.entry(id));
+                let claimant = entry.and_then(|entry| entry.claimants.first().copied());
+                let interface = interface.clone();
+                let object = SettingObject { interface, setting, value, before: Some(before) };
+                match claimant {
+                    Some(claimant) => {
+                        self.objects.claim(Object::Setting(Box::new(object)), claimant);
+                    }
+                    None if before != value => self.objects.take_setting(object),
+                    None => {}
+                }
+            }
+            self.record_originals(&interface);
+        }
     }
 
     /// The value of a setting before it was changed.
@@ -138,6 +211,7 @@ impl Engine {
                 self.objects.claim(Object::Setting(Box::new(new)), claimant);
             }
         }
+        self.record_originals(interface);
     }
 
     /// The original values of settings, for the next process of this role.

@@ -408,7 +408,6 @@ pub fn tcp(n: u8) -> Checker {
         warmup: Duration::from_secs(10),
         alpha: false,
         log_all_failures: false,
-        unusable: None,
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use evervip::check::Event;
 use evervip::check::probe::Verdict;
 use evervip::model::checker::{
-    CheckerKind, Connection, DnsCheck, FileCheck, ReplyPattern, SmtpCheck, UdpCheck,
+    CheckerKind, Connection, DnsCheck, FileCheck, ReplyPattern, SmtpCheck, UdpCheck, Unusable,
 };
 use evervip::model::{Checker, Lvs};
 use evervip::status::TrackReport;
@@ -104,7 +104,9 @@ fn a_check_that_cannot_judge_keeps_its_server_out() {
     let why = "'payload' of the configuration cannot be used";
     let mut unusable = checked_by(udp(true));
     let checker = &mut unusable.services[0].servers[0].checkers[0];
-    (checker.unusable, checker.alpha, checker.retry) = (Some(why.into()), true, 0);
+    let kind = Unusable { check: "UDP_CHECK".into(), reason: why.into() };
+    checker.kind = CheckerKind::Unusable(Box::new(kind));
+    (checker.alpha, checker.retry) = (true, 0);
     let mut bench = Bench::new();
     bench.answer(FIRST, Answer::Good);
     bench.reload(&unusable);

@@ -125,7 +125,7 @@ fn check_reads_standard_input() {
     };
     let (status, said) = checked(&GOOD.replace("priority", "priorty"), &[]);
     assert!(status == 1 && said.contains("<stdin>:4:2") && said.contains("'priority'"), "{said}");
-    let (status, said) = checked(GOOD, &["--silence", "W0501"]);
+    let (status, said) = checked(GOOD, &["--silence", "e0501"]);
     assert_eq!((status, said.as_str()), (0, ""));
     let mut child = Command::new(EVERVIP)
         .args(["convert", "--to", "json", "-"])
@@ -170,12 +170,14 @@ fn a_certain_split_brain_has_an_exit_status() {
     let check = |peer: &str, more: &[&str]| {
         output(EVERVIP, &[&["check", "--peer", peer, &own], more].concat())
     };
-    assert_eq!(check(&sound, &[]).status.code(), Some(0));
+    assert_eq!(check(&sound, &["--silence", "E0501"]).status.code(), Some(0));
+    // A reload with an interface that this machine does not have is refused.
+    assert_eq!(check(&sound, &[]).status.code(), Some(1));
     let result = check(&deaf, &[]);
     assert_eq!(result.status.code(), Some(3), "{}", text(&result.stdout));
     let json = check(&deaf, &["--format", "json"]);
     assert!(text(&json.stdout).contains("\"split_brain\": true"), "{}", text(&json.stdout));
-    assert_eq!(check(&deaf, &["--silence", "L0811"]).status.code(), Some(0));
+    assert_eq!(check(&deaf, &["--silence", "L0811,E0501"]).status.code(), Some(0));
     assert!(text(&output(EVERVIP, &["help", "check"]).stdout).contains("3 --peer found"));
 }
 
@@ -259,14 +261,23 @@ fn the_last_line_tells_what_is_stopped() {
         let result = output(EVERVIP, &["check", path.to_str().unwrap()]);
         String::from_utf8_lossy(&result.stdout).lines().last().unwrap_or_default().to_owned()
     };
-    assert_eq!(last(GOOD), "0 errors, 1 warning (it stops nothing)");
-    let two = GOOD.replace("priority", "priorty 1\n sate MASTER\n priority");
+    assert_eq!(last(GOOD), "1 error (1 stops a reload that adds it), 0 warnings");
+    let late = format!("global_defs {{\n dynamic_interfaces\n}}\n{GOOD}");
+    assert_eq!(last(&late), "0 errors, 1 warning (it stops nothing)");
+    let tested = late.replace("dynamic", "reload_check_config\n dynamic");
+    assert_eq!(last(&tested), "0 errors, 1 warning (it stops nothing)");
+    let tested = tested.replace(" priority", " priorty 1\n priority");
+    assert_eq!(
+        last(&tested),
+        "reload_check_config is set: the one that keepalived counts (1) stops every reload"
+    );
+    let two = late.replace("priority", "priorty 1\n sate MASTER\n priority");
     assert_eq!(
         last(&two),
         "2 errors (2 stop a reload that adds them), 1 warning (it stops nothing)"
     );
     // keepalived does not start without the value of `interface`.
-    let fatal = format!("global_defs {{\n vrrp_garp_interval\n frob\n}}\n{GOOD}");
+    let fatal = format!("global_defs {{\n vrrp_garp_interval\n frob\n}}\n{late}");
     assert_eq!(
         last(&fatal),
         "2 errors (1 stops a start, 1 stops a reload that adds it), 1 warning (it stops nothing)"
@@ -389,6 +400,46 @@ fn a_test_without_root_names_the_missing_capabilities() {
     let line = line.unwrap_or_else(|| panic!("{said}"));
     for name in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
         assert!(line.contains(name), "{line}");
+    }
+}
+
+/// Neither a start that is refused, because the usual files belong to root, nor one with files of its own hides that
+/// the daemon cannot work.
+#[test]
+fn a_start_without_root_names_the_missing_capabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let file = folder.path().join("k.conf");
+    fs::write(&file, GOOD).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let root = nix::unistd::geteuid().is_root();
+    let copy = folder.path().join("evervipd");
+    fs::copy(EVERVIPD, &copy).unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let files = [("-p", "pid"), ("-r", "vrrp"), ("-c", "check")];
+    let own: Vec<String> =
+        files.iter().flat_map(|(option, name)| [(*option).to_owned(), path(name)]).collect();
+    for (options, status, lines) in [
+        (&[][..], 1, &["the daemon lacks"][..]),
+        (&own[..], 4, &["the daemon lacks", "the vrrp process lacks"][..]),
+    ] {
+        // It ends by itself.
+        let mut command = Command::new("timeout");
+        if root {
+            std::os::unix::process::CommandExt::uid(&mut command, 65534);
+            std::os::unix::process::CommandExt::gid(&mut command, 65534);
+        }
+        command.arg("60").arg(&copy).args(["-n", "-l", "-G", "-f"]).arg(&file).args(options);
+        let result = command.current_dir("/").output().unwrap();
+        let said = text(&result.stderr) + &text(&result.stdout);
+        assert_eq!(result.status.code(), Some(status), "{options:?}: {said}");
+        for part in lines {
+            let line = said.lines().find(|line| line.contains(part));
+            let line = line.unwrap_or_else(|| panic!("{part}: {said}"));
+            for name in ["CAP_NET_ADMIN", "CAP_NET_RAW"] {
+                assert!(line.contains(name), "{line}");
+            }
+        }
     }
 }
 

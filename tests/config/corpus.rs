@@ -27,6 +27,7 @@ const MORE: &[(&str, &str)] = &[
     ("deprecated", "W0701"),
     ("repeated-addresses", "E0407"),
     ("follow-ups", "E0404 BFD instance"),
+    ("unjudged", "W0416 BFD_CHECK"),
     ("mark-ports", "W0412 virtual server [test2]: port"),
 ];
 

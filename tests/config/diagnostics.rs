@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use evervip::base::Prefix;
 use evervip::config::codes::{self, Code};
 use evervip::config::{
-    FileInfo, FileKind, Loaded, MemoryFiles, Options, Peer, Severity, StaticHost, Style, load,
+    Diagnostic, FileInfo, FileKind, Loaded, MemoryFiles, Options, Peer, Severity, StaticHost,
+    Style, load,
 };
 
 fn root() -> PathBuf {
@@ -103,6 +104,111 @@ fn every_code_has_an_example_and_says_what_it_always_said() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The same lines, one of them with a misspelt keyword or an unusable last word: the number of the line and the text.
+fn broken(text: &str) -> Vec<(u32, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut all = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.first().is_none_or(|word| word.starts_with(['#', '!', '}', '@', '$', '~'])) {
+            continue;
+        }
+        let misspelt = line.replacen(words[0], &format!("{}x", words[0]), 1);
+        let last = words.last().filter(|word| words.len() > 1 && **word != "{");
+        let unusable = last.and_then(|word| Some(format!("{} ?", line.rsplit_once(word)?.0)));
+        for new in core::iter::once(misspelt).chain(unusable) {
+            let mut lines = lines.clone();
+            lines[at] = &new;
+            all.push((u32::try_from(at + 1).unwrap(), lines.join("\n") + "\n"));
+        }
+    }
+    all
+}
+
+/// Each line of each example is broken. What that adds begins with the line.
+#[test]
+fn a_cause_comes_before_its_consequences() {
+    let files = files();
+    let host = machine();
+    let mut wrong = Vec::new();
+    let (mut tried, mut followed) = (0, 0);
+    for code in codes::ALL {
+        let name = format!("{}.conf", code.id);
+        let Ok(text) = fs::read_to_string(root().join(&name)) else { continue };
+        if text.len() > 4096 || name == "F0113.conf" {
+            continue;
+        }
+        let read = |text: &str| {
+            let mut options = Options::new(name.clone(), &host);
+            options.lints = true;
+            load(&files.clone().with(&name, text.as_bytes()), &host, &options)
+        };
+        let before: Vec<String> =
+            read(&text).diagnostics.iter().map(|d| d.message.clone()).collect();
+        for (line, text) in broken(&text) {
+            let loaded = read(&text);
+            let all = &loaded.diagnostics;
+            let here =
+                |d: &Diagnostic| all.location(d).is_some_and(|at| at.0 == name && at.1 == line);
+            let new: Vec<_> = all.iter().filter(|d| !before.contains(&d.message)).collect();
+            let Some(cause) = new.iter().position(|d| here(d) && d.severity == Severity::Error)
+            else {
+                continue;
+            };
+            tried += 1;
+            followed += usize::from(new.len() > cause + 1);
+            if !here(new[0]) {
+                let said: Vec<_> = new.iter().map(|d| all.log_line(d)).collect();
+                wrong.push(format!("{name}:{line}: {said:#?}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(tried > 700 && followed > 70, "{tried} {followed}");
+}
+
+/// Text, log and JSON show three problems of a kind and count the others.
+#[test]
+fn a_flood_of_one_kind_of_problem_is_counted() {
+    let host = machine();
+    let instance = |name: &str, line: &str| {
+        format!(
+            "vrrp_instance {name} {{\n interface eth0\n virtual_router_id 7\n{line}\n virtual_ipaddress {{\n  192.0.2.1/24\n }}\n}}\n"
+        )
+    };
+    let megabyte = "x1 ".repeat(350_000);
+    let addresses = (0..2000).map(|n| format!("a{n} ")).collect::<String>();
+    let often: String = (0..300).map(|n| instance(&format!("I{n}"), " priorty 100")).collect();
+    for (text, code, shown) in [
+        (instance("A", &megabyte), "E0109", 30),
+        (format!("{megabyte}\n"), "E0109", 30),
+        (
+            format!("vrrp_sync_group G {{\n group {{\n{}\n }}\n}}\n", &addresses[..1000]),
+            "E0404",
+            10,
+        ),
+        (instance("A", "$X=\\\n{ } } }").replace("$X", &"} ".repeat(200)), "E0104", 40),
+        (often, "E0101", 310),
+    ] {
+        let mut options = Options::new("k.conf", &host);
+        options.lints = true;
+        let loaded = load(&MemoryFiles::single("k.conf", text.as_bytes()), &host, &options);
+        let all = &loaded.diagnostics;
+        let begin: String = text.chars().take(80).collect();
+        let of_kind = all.iter().filter(|d| d.code.id == code).count();
+        let lines: Vec<String> = all.log_lines().map(|(_, line)| line).collect();
+        assert!(lines.len() <= shown, "{begin}: {} lines", lines.len());
+        assert!(all.text(Style::Plain).lines().count() < shown * 12, "{begin}");
+        let json: serde_json::Value = serde_json::from_str(&all.json()).unwrap();
+        let items = json["diagnostics"].as_array().unwrap();
+        assert_eq!(items.len(), lines.len(), "{begin}");
+        let more: u64 = items.iter().filter_map(|item| item["more"].as_u64()).sum();
+        // Nothing is lost: it is shown or counted.
+        assert_eq!(items.len() + usize::try_from(more).unwrap(), all.len(), "{begin}");
+        assert!(of_kind > 3, "{begin}: {of_kind} of {code}, {:?}", &lines[..lines.len().min(8)]);
+    }
+}
+
 #[test]
 fn a_lint_is_advice_and_leaves_the_exit_status_alone() {
     for code in codes::ALL.iter().filter(|c| c.id.starts_with('L')) {
@@ -133,11 +239,11 @@ fn page() -> String {
         "# Diagnostics\n\n\
          <!-- Made from src/config/codes.rs and tests/data/diagnostics by the test config::diagnostics. Do not edit. -->\n\n\
          The messages of `evervip check` and `evervipd -t`, by code. The letter says what the problem stops: `F` a start and\n\
-         every reload, `E` a reload that adds it (the wrong part is ignored), `W` nothing: it is doubtful, or does not\n\
-         fit this machine; `L` stands for lints, which keepalived does not have, and `N` for notes. The number is the kind\n\
+         every reload, `E` a reload that adds it (the wrong part is ignored, or an interface is missing), `W` nothing: it is\n\
+         doubtful, or does not fit this machine; `L` stands for lints, which keepalived does not have, and `N` for notes. The number is the kind\n\
          of problem. Some kinds can have several letters; the usual one is shown below. `evervip explain CODE` shows the\n\
          text on a terminal.\n\n\
-         - `evervip check --silence CODE,CODE` leaves out warnings and lints; errors cannot be silenced.\n\
+         - `evervip check --silence CODE,CODE` leaves out warnings and lints. Errors cannot be silenced, except E0501\n  (interfaces that this machine does not have), to check the file of another machine.\n\
          - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0819); exit status 3 means\n\
            that both would be master at the same time.\n\
          - `evervip check --strict` fails for warnings as well, and reports what keepalived ignores without a message.\n\

@@ -287,12 +287,20 @@ fn a_check_of_which_a_setting_cannot_be_used_fails() {
             "regex_min_offset",
         ),
         (of("DNS_CHECK", "name a..b"), "name"),
+        (of("DNS_CHECK", "type X"), "type"),
+        (of("TCP_CHECK", "connect_port 99999"), "connect_port"),
+        (of("TCP_CHECK", "bindto fe80::1"), "bindto"),
+        (of("TCP_CHECK", "connect_ip fe80::1\nbind_if a/b"), "bind_if"),
+        (of("FILE_CHECK", "track_file none"), "track_file"),
+        (of("BFD_CHECK", "name none"), "name"),
         (of("UDP_CHECK", "payload 1"), "payload"),
         (of("UDP_CHECK", "require_reply 0g"), "require_reply"),
     ] {
         let (checker, codes) = checker(&text);
-        let why = checker.unusable.as_deref().unwrap_or_else(|| panic!("{text}: {codes:?}"));
-        assert_eq!(why, format!("'{keyword}' of the configuration cannot be used"), "{text}");
+        let CheckerKind::Unusable(check) = &checker.kind else { panic!("{text}: {codes:?}") };
+        let why = format!("'{keyword}' of the configuration cannot be used");
+        assert_eq!(&*check.reason, why, "{text}");
+        assert!(text.starts_with(&*check.check), "{text}: {check:?}");
         assert!(checker.alpha, "{text}: its server is in service until the first attempt");
         assert_eq!(codes.iter().filter(|code| *code == "W0416").count(), 1, "{text}: {codes:?}");
         // A reload that adds it is refused.
@@ -307,7 +315,7 @@ fn a_check_of_which_a_setting_cannot_be_used_fails() {
         of("TCP_CHECK", "retry x\ndelay_loop 0"),
     ] {
         let (checker, codes) = checker(&text);
-        assert_eq!(checker.unusable, None, "{text}");
+        assert!(!matches!(checker.kind, CheckerKind::Unusable(_)), "{text}");
         assert!(!codes.is_empty() && !codes.contains(&"W0416".to_owned()), "{text}: {codes:?}");
     }
 }

@@ -37,7 +37,7 @@ ENVIRONMENT = re.compile(
     "|(Unable|Failed) to set uid/gid|Invalid smtp server"
 )
 # Our codes that depend on the machine or on this version.
-OURS_ENVIRONMENT = {"W0501", "W0502", "W0503", "W0504", "W0505", "W0601", "W0602", "W0603"}
+OURS_ENVIRONMENT = {"E0501", "W0501", "W0502", "W0503", "W0504", "W0505", "W0601", "W0602", "W0603"}
 OURS_VERSION = {"W0702", "W0703"}
 
 THEIR_LINE = re.compile(r"^\((?:(?P<file>.*): )?Line (?P<line>\d+)\) (?P<text>.*)$")

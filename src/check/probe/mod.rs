@@ -12,7 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::CheckerSlot;
 use crate::base::Name;
-use crate::model::checker::{DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Url};
+use crate::model::checker::{
+    DnsCheck, FileCheck, HttpCheck, MiscCheck, SmtpCheck, UdpCheck, Unusable, Url,
+};
 use crate::model::{CheckerKind, Connection, ServiceId};
 
 pub(super) mod bfd;
@@ -230,6 +232,7 @@ pub(super) enum Kind<'c> {
     File(&'c FileCheck),
     /// The name of a session.
     Bfd(&'c Name),
+    Unusable(&'c Unusable),
 }
 
 impl<'c> Kind<'c> {
@@ -244,6 +247,7 @@ impl<'c> Kind<'c> {
             CheckerKind::Smtp(check) => Self::Smtp(check),
             CheckerKind::File(check) => Self::File(check),
             CheckerKind::Bfd(session) => Self::Bfd(session),
+            CheckerKind::Unusable(check) => Self::Unusable(check),
         }
     }
 
@@ -262,7 +266,7 @@ impl<'c> Kind<'c> {
             Self::Ping(connection) => Request::Ping(connection.clone()),
             Self::Dns(check) => Request::Dns(Box::new(check.clone())),
             Self::Smtp(check) => Request::Smtp(Box::new(check.clone())),
-            Self::File(_) | Self::Bfd(_) => return None,
+            Self::File(_) | Self::Bfd(_) | Self::Unusable(_) => return None,
         })
     }
 
@@ -316,6 +320,7 @@ impl<'c> Kind<'c> {
             Self::Smtp(a) => matches!(other, Kind::Smtp(b) if a == b),
             Self::File(a) => matches!(other, Kind::File(b) if a.file == b.file),
             Self::Bfd(a) => matches!(other, Kind::Bfd(b) if a == b),
+            Self::Unusable(a) => matches!(other, Kind::Unusable(b) if a == b),
         }
     }
 
@@ -333,8 +338,9 @@ impl<'c> Kind<'c> {
     }
 
     /// The keyword of the check.
-    pub const fn keyword(self) -> &'static str {
+    pub fn keyword(self) -> &'c str {
         match self {
+            Self::Unusable(check) => &check.check,
             Self::Tcp(_) => "TCP_CHECK",
             Self::Misc(_) => "MISC_CHECK",
             Self::Http(check) if check.tls => "SSL_GET",
@@ -359,6 +365,7 @@ impl<'c> Kind<'c> {
             Self::Dns(_) => dns::mail_body(last).into(),
             Self::Smtp(_) => smtp::mail_body(last),
             Self::Bfd(session) => bfd::mail_body(session, last),
+            Self::Unusable(check) => format!("=> {} failed: {} <=", check.check, check.reason),
             Self::File(_) => return None,
         })
     }
@@ -375,6 +382,8 @@ impl<'c> Kind<'c> {
             Self::Smtp(_) => smtp::success_line(&subject.server),
             Self::File(check) => file::success_line(check, &subject.server),
             Self::Bfd(session) => bfd::success_line(session, &subject.server),
+            // It has no success.
+            Self::Unusable(check) => format!("{} on service {}", check.check, subject.server),
         }
     }
 
@@ -395,6 +404,10 @@ impl<'c> Kind<'c> {
             Self::Smtp(check) => smtp::failure_line(check.connection.to, failure),
             Self::File(check) => file::failure_line(check, &subject.server, failure),
             Self::Bfd(session) => bfd::failure_line(session, &subject.server),
+            Self::Unusable(check) => {
+                let Unusable { check, reason } = check;
+                format!("{check} on service {} failed ({reason}).", subject.server)
+            }
         }
     }
 
@@ -416,7 +429,7 @@ impl<'c> Kind<'c> {
             Self::Ping(_) => Some(ping::attempt_line(subject, failure)),
             Self::Dns(_) => again().then(|| dns::failure_line(&subject.server, failure, None)),
             Self::Smtp(check) => again().then(|| smtp::failure_line(check.connection.to, failure)),
-            Self::File(_) | Self::Bfd(_) => None,
+            Self::File(_) | Self::Bfd(_) | Self::Unusable(_) => None,
         }
     }
 }

@@ -41,19 +41,19 @@ macro_rules! check {
         check! {
             [
                 /// Address to connect to.
-                connect_ip: One<Ip> = "connect_ip", otherwise("that of the real server");
+                connect_ip: Judging<One<Ip>> = "connect_ip", otherwise("that of the real server");
                 /// Port to connect to.
-                connect_port: One<Int<1, 65535>> = "connect_port", otherwise("that of the real server");
+                connect_port: Judging<One<Int<1, 65535>>> = "connect_port", otherwise("that of the real server");
                 /// Source address.
-                bindto: One<Ip> = "bindto";
+                bindto: Judging<One<Ip>> = "bindto";
                 /// Source port.
-                bind_port: One<Int<1, 65535>> = "bind_port";
+                bind_port: Judging<One<Int<1, 65535>>> = "bind_port";
                 /// Interface to use; required for link-local addresses.
-                bind_if: One<Interface> = "bind_if";
+                bind_if: Judging<One<Interface>> = "bind_if";
                 /// Seconds after which a connection counts as failed.
                 connect_timeout: One<Limit> = "connect_timeout", otherwise("that of the real server");
                 /// Firewall mark of the packets.
-                fwmark: One<Int<0, U32>> = "fwmark", default(Int(0));
+                fwmark: Judging<One<Int<0, U32>>> = "fwmark", default(Int(0));
             ]
             $(#[doc = $doc])+ pub struct $Check = $name ($retry, $pause) { $($own)* }
         }
@@ -68,7 +68,7 @@ macro_rules! check {
                 /// Old name of `retry`.
                 nb_get_retry: One<Int<0, U32>> = "nb_get_retry", deprecated("use 'retry'") => $Check::old_retry;
                 /// Host name in requests.
-                virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the real or virtual server, else address and port");
+                virtualhost: Judging<Over<Text>> = "virtualhost", lenient, otherwise("that of the real or virtual server, else address and port");
                 /// Version in requests; 1.0C and 1.1 ask for the connection to be closed.
                 http_protocol: One<Protocol> = "http_protocol", lenient, default(Protocol(HttpProtocol::V1_0));
                 /// No pause between pages while starting or recovering.
@@ -141,23 +141,23 @@ macro_rules! page {
             $(#[doc = $doc])+
             pub struct $Page(()) = "url" {
                 /// Path to request.
-                path: Over<Text> = "path";
+                path: Judging<Over<Text>> = "path";
                 /// MD5 digest that the page must have.
                 digest: Judging<First<Digest>> = "digest";
                 /// Status codes that count as success.
                 status_code: Judging<Many<StatusCodes>> = "status_code", default(vec![StatusCodes(vec![(200, 299)])]);
                 /// Host name in the request.
-                virtualhost: Over<Text> = "virtualhost", lenient, otherwise("that of the check");
+                virtualhost: Judging<Over<Text>> = "virtualhost", lenient, otherwise("that of the check");
                 /// Regular expression that must match the page, in PCRE2's notation, without look-around and references back.
                 regex: Judging<Over<Regex>> = "regex", lenient;
                 /// Succeed if `regex` does not match.
                 regex_no_match: One<Flag> = "regex_no_match";
                 /// Options of the expression.
-                regex_options: Many<RegexOptions> = "regex_options";
+                regex_options: Judging<Many<RegexOptions>, true> = "regex_options";
                 /// First byte of the page at which a match may begin.
-                regex_min_offset: One<Offset> = "regex_min_offset", default(Offset(0));
+                regex_min_offset: Judging<One<Offset>> = "regex_min_offset", default(Offset(0));
                 /// Last byte of the page at which a match may begin.
-                regex_max_offset: One<Offset> = "regex_max_offset", otherwise("no limit");
+                regex_max_offset: Judging<One<Offset>> = "regex_max_offset", otherwise("no limit");
                 /// Accepted: searching for the expression takes no stack.
                 regex_stack: One<Stack> = "regex_stack", dead;
                 $($own)*
@@ -186,9 +186,9 @@ check! {
         /// Require an answer. If hexadecimal digits are given, it must begin with them; X matches any digit.
         require_reply: Judging<One<Reply>> = "require_reply", otherwise("no answer is required");
         /// Minimum length of the answer, if its content is checked.
-        min_reply_length: One<Exact<0, 65535>> = "min_reply_length", default(Exact(0));
+        min_reply_length: Judging<One<Exact<0, 65535>>> = "min_reply_length", default(Exact(0));
         /// Maximum length of the answer, if its content is checked.
-        max_reply_length: One<Exact<0, 65535>> = "max_reply_length", default(Exact(255));
+        max_reply_length: Judging<One<Exact<0, 65535>>> = "max_reply_length", default(Exact(255));
     }
 }
 
@@ -213,7 +213,7 @@ check! {
     /// The server is up if it answers a DNS query.
     pub struct DnsCheck = "DNS_CHECK" (connects, retry 3, pause delay_loop) {
         /// Type of the query.
-        record: One<RecordType> = "type", default(RecordType::Soa);
+        record: Judging<One<RecordType>> = "type", default(RecordType::Soa);
         /// Name to query.
         name: Judging<First<Domain>> = "name", otherwise("the root");
     }
@@ -235,9 +235,9 @@ check! {
     /// The server is up if pages can be fetched from it over TLS. Its certificate is not verified.
     pub struct SslGet = "SSL_GET" (fetches, retry 1, pause 3) {
         /// Send the host name in the TLS greeting.
-        enable_sni: One<Bool> = "enable_sni", default(Bool(false));
+        enable_sni: Judging<One<Bool>> = "enable_sni", default(Bool(false));
         /// Send this name in the TLS greeting.
-        sni_name: Over<OptionalName<255>> = "sni_name", newer;
+        sni_name: Judging<Over<OptionalName<255>>> = "sni_name", newer;
         /// Shut TLS connections down properly.
         tls_compliant: One<Bool> = "tls_compliant", default(Bool(false));
         /// A page to fetch; all pages must be right.
@@ -262,13 +262,13 @@ check! {
     /// The server is up if a program exits with status 0. The program is run directly, not by a shell.
     pub struct MiscCheck = "MISC_CHECK" (runs, retry 0, pause 1) {
         /// The program and its arguments, in quotes if there are any.
-        misc_path: One<Script> = "misc_path", quiet;
+        misc_path: Judging<One<Script>> = "misc_path", quiet;
         /// Time limit of the program in seconds; 0 for `delay_loop`.
         misc_timeout: One<Int<0, 4294>> = "misc_timeout", otherwise("delay_loop of the virtual server");
         /// An exit status of 2 to 255 is a success and sets the weight to the status minus 2.
         misc_dynamic: One<Flag> = "misc_dynamic";
         /// The account that runs it.
-        user: One<Account> = "user", lenient, otherwise("script_user");
+        user: Judging<One<Account>> = "user", lenient, otherwise("script_user");
     }
 }
 
@@ -276,9 +276,9 @@ block! {
     /// The content of a tracked file adds to the weight of the server, or takes it down.
     pub struct FileCheck(()) = "FILE_CHECK" {
         /// Name of a `track_file` block, which must precede this one.
-        track_file: One<ObjectName> = "track_file";
+        track_file: Judging<One<ObjectName>> = "track_file";
         /// Factor for the content; with 0 the server is down while the content is not 0.
-        weight: One<FileWeight> = "weight", lenient, otherwise("that of the track_file");
+        weight: Judging<One<FileWeight>> = "weight", lenient, otherwise("that of the track_file");
     }
 }
 
@@ -286,7 +286,7 @@ block! {
     /// The server is up while a BFD session is.
     pub struct BfdCheck(()) = "BFD_CHECK" {
         /// Name of a `bfd_instance` block, which must precede this one.
-        name: First<Short<31>> = "name", lenient;
+        name: Judging<First<Short<31>>> = "name", lenient;
         /// Down until the session reports up.
         alpha: One<Bool> = "alpha", otherwise("that of the real server");
     }

@@ -151,7 +151,7 @@ impl<B: Block> Slot for Each<B> {
                 let node = block_node(keyword, block.as_ref());
                 cx.document.nodes.push(node);
             }
-            cx.position.settle(keyword.name, block.span());
+            cx.position.settle(keyword.name, block.span(), block.end());
         }
         Next::Done
     }

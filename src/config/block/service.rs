@@ -8,6 +8,7 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::document::Node;
+use crate::config::judging::Judging;
 use crate::config::keyword::{Keyword, Table, Times};
 use crate::config::reader::Reader;
 use crate::config::schema::{Args, Block, Next, Value, Words, block};
@@ -76,7 +77,7 @@ block! {
         /// Send mail when the quorum is gained or lost.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert, else off");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", lenient;
+        virtualhost: Judging<Over<Text>> = "virtualhost", lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// All checks count as failed until their first success.
@@ -137,7 +138,7 @@ block! {
         /// Send mail when its checks change.
         smtp_alert: One<Bool> = "smtp_alert", otherwise("smtp_alert_checker, else smtp_alert of global_defs, else on");
         /// Host name for HTTP checks.
-        virtualhost: Over<Text> = "virtualhost", lenient;
+        virtualhost: Judging<Over<Text>> = "virtualhost", lenient;
         /// Name for SNMP.
         snmp_name: Over<Text> = "snmp_name", lenient, later;
         /// Check by a TCP connection.
@@ -213,6 +214,10 @@ impl Block for VirtualServerGroup {
 
     fn span(&self) -> Span {
         self.span
+    }
+
+    fn end(&self) -> Span {
+        self.end
     }
 
     fn ended(&mut self, at: Span) {

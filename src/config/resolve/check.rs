@@ -14,7 +14,7 @@ use crate::config::block::checker::{
 use crate::config::block::service::RealServer;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
-use crate::config::judging::Refused;
+use crate::config::schema::{Block, Refused, Slot};
 use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Int};
 use crate::config::value::text::Text;
@@ -36,6 +36,8 @@ pub(super) struct Inherited {
     pub weight: u32,
     pub smtp_alert: bool,
     pub virtualhost: Option<Box<str>>,
+    /// `virtualhost`, if it cannot be used.
+    pub refused_host: Option<Refused>,
     pub family: Family,
     pub key_port: u16,
     pub is_mark: bool,
@@ -59,6 +61,8 @@ struct Target {
     interface: Option<IfName>,
     timeout: Option<Duration>,
     mark: u32,
+    /// A setting that cannot be used.
+    refused: Option<Refused>,
     span: Span,
     end: Span,
 }
@@ -84,16 +88,10 @@ macro_rules! target {
             interface: $block.bind_if.value().map(|i| i.0.clone()),
             timeout: $block.connect_timeout.value().map(|t| t.duration()),
             mark: $block.fwmark().u32(),
+            refused: Block::refused($block),
             span: $block.span,
             end: $block.end,
         }
-    };
-}
-
-/// The first of these settings that is given but cannot be used.
-macro_rules! refused {
-    ($block:expr $(, $row:ident)*) => {
-        [$($block.$row.refused()),*].into_iter().flatten().next()
     };
 }
 
@@ -161,14 +159,19 @@ impl Server<'_> {
         list
     }
 
-    /// The connection of a check. None if it is impossible, which is reported.
-    fn connection(&self, target: Target, cx: &mut Load<'_>) -> Option<Connection> {
+    /// The connection of a check, and the setting of the check that cannot be used. None if a setting is missing, which is
+    /// reported.
+    fn connection(
+        &self,
+        mut target: Target,
+        cx: &mut Load<'_>,
+    ) -> Option<(Connection, Option<Refused>)> {
         let own = self.block.header;
         let address = target.ip.unwrap_or(own.address);
         // A server without a port of its own is checked at the port of the service, which keepalived does not do.
         let port = target.port.unwrap_or(if own.port == 0 { self.port } else { own.port });
         let link_local = matches!(address, IpAddr::V6(a) if a.is_unicast_link_local());
-        if link_local && target.interface.is_none() {
+        if link_local && target.interface.is_none() && target.refused.is_none() {
             let message =
                 format!("a check of link-local address {address} needs 'bind_if', it is left out");
             self.left_out(message, target.end, target.span, cx);
@@ -176,23 +179,24 @@ impl Server<'_> {
         }
         let from = match target.source {
             Some((source, at)) if Family::of(&source) != Family::of(&address) => {
-                let message = format!(
-                    "source address {source} and {address} are of different families, ignored"
-                );
+                let message =
+                    format!("source address {source} and {address} are of different families");
                 cx.report(Diagnostic::error(&codes::FAMILY, message).at(at));
+                target.refused = target.refused.or(Some(Spanned::new("bindto", at)));
                 None
             }
             Some((address, _)) => Some(Source { address, port: target.source_port }),
             None => None,
         };
         let timeout = target.timeout.or(self.block.connect_timeout.value().map(|t| t.duration()));
-        Some(Connection {
+        let connection = Connection {
             to: SocketAddr::new(address, port),
             from,
             interface: target.interface,
             timeout: timeout.unwrap_or(self.service.connect_timeout),
             mark: target.mark,
-        })
+        };
+        Some((connection, target.refused))
     }
 
     fn left_out(&self, message: String, at: Span, start: Span, cx: &mut Load<'_>) {
@@ -203,18 +207,26 @@ impl Server<'_> {
 
     /// The same check, which always fails if one of its settings cannot be used: what cannot be judged as the
     /// configuration asks must not count as good.
-    fn judged(&self, checker: Checker, refused: Option<Refused>, cx: &mut Load<'_>) -> Checker {
+    fn judged(
+        &self,
+        check: &str,
+        checker: Checker,
+        refused: Option<Refused>,
+        cx: &mut Load<'_>,
+    ) -> Checker {
         let Some(Spanned { value: keyword, span }) = refused else {
             return checker;
         };
         let message = format!(
-            "the check of {} fails because '{keyword}' cannot be used: the server stays out of service",
+            "{check} of {} fails because '{keyword}' cannot be used: the server stays out of service",
             self.block.header.address
         );
         cx.report(Diagnostic::advice(&codes::UNJUDGED, message).at(span));
-        let unusable = Some(format!("'{keyword}' of the configuration cannot be used").into());
+        let reason = format!("'{keyword}' of the configuration cannot be used").into();
+        let kind =
+            CheckerKind::Unusable(Box::new(checker::Unusable { check: check.into(), reason }));
         // It is never in service, not even until the first attempt.
-        Checker { unusable, alpha: true, retry: 0, ..checker }
+        Checker { kind, alpha: true, retry: 0, ..checker }
     }
 
     /// A check with its schedule: its own settings, else those of its server, else those of its service, else the
@@ -252,32 +264,33 @@ impl Server<'_> {
                 .unwrap_or(delay_loop),
             alpha: pace.alpha.or(server.alpha.value().map(|b| b.0)).unwrap_or(service.alpha),
             log_all_failures: service.log_all || pace.log_all_failures,
-            unusable: None,
         }
     }
 
     fn tcp(&self, block: &TcpCheck, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
-        Some(self.paced(
+        let (connection, refused) = self.connection(target!(block), cx)?;
+        let checker = self.paced(
             CheckerKind::Tcp(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged("TCP_CHECK", checker, refused, cx))
     }
 
     fn ping(&self, block: &PingCheck, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
-        Some(self.paced(
+        let (connection, refused) = self.connection(target!(block), cx)?;
+        let checker = self.paced(
             CheckerKind::Ping(connection),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged("PING_CHECK", checker, refused, cx))
     }
 
     fn udp(&self, block: &UdpCheck, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
+        let (connection, refused) = self.connection(target!(block), cx)?;
         let length = |n: Exact<0, 65535>| u16::try_from(n.0).unwrap_or(u16::MAX);
         let min_reply = length(block.min_reply_length());
         let max_reply = length(block.max_reply_length());
@@ -299,20 +312,20 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        let refused = refused!(block, payload, require_reply);
-        Some(self.judged(checker, refused, cx))
+        Some(self.judged("UDP_CHECK", checker, refused, cx))
     }
 
     fn smtp(&self, block: &SmtpCheck, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
+        let (connection, refused) = self.connection(target!(block), cx)?;
         let helo = Some(block.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace!(block),
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged("SMTP_CHECK", checker, refused, cx))
     }
 
     /// A `host` block is a check of its own, which inherits missing settings from the enclosing check.
@@ -321,7 +334,8 @@ impl Server<'_> {
         target.timeout = target.timeout.or(around.timeout);
         target.interface = target.interface.or(around.interface);
         target.source = target.source.or(around.source);
-        let connection = self.connection(target, cx)?;
+        target.refused = target.refused.or(around.refused);
+        let (connection, refused) = self.connection(target, cx)?;
         let helo = Some(outer.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
         let (mut pace, around) = (pace!(block), pace!(outer));
@@ -330,16 +344,17 @@ impl Server<'_> {
         pace.warmup = pace.warmup.or(around.warmup);
         pace.delay_loop = pace.delay_loop.or(around.delay_loop);
         pace.alpha = pace.alpha.or(around.alpha);
-        Some(self.paced(
+        let checker = self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace,
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
-        ))
+        );
+        Some(self.judged("SMTP_CHECK", checker, refused, cx))
     }
 
     fn dns(&self, block: &DnsCheck, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
+        let (connection, refused) = self.connection(target!(block), cx)?;
         let check = checker::DnsCheck {
             connection,
             kind: block.record().number(),
@@ -347,8 +362,7 @@ impl Server<'_> {
         };
         let checker =
             self.paced(CheckerKind::Dns(Box::new(check)), &pace!(block), block.retry().u32(), None);
-        let refused = refused!(block, name);
-        Some(self.judged(checker, refused, cx))
+        Some(self.judged("DNS_CHECK", checker, refused, cx))
     }
 
     /// The host name in requests, if the page does not set one.
@@ -357,11 +371,18 @@ impl Server<'_> {
         named.or_else(|| self.service.virtualhost.clone())
     }
 
+    /// The inherited host name, if it cannot be used.
+    fn refused_host(&self, own: Option<&Text>) -> Option<Refused> {
+        let inherits = own.is_none() && self.block.virtualhost.value().is_none();
+        let of_server = Slot::refused(&self.block.virtualhost);
+        of_server.or(self.service.refused_host).filter(|_| inherits)
+    }
+
     fn http(&self, block: &HttpGet, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
-        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
+        let (connection, refused) = self.connection(target!(block), cx)?;
+        let (mut urls, mut refused) = (Vec::with_capacity(block.url.0.len()), refused);
         for url in &block.url.0 {
-            urls.extend(plain_url(url, cx, &mut page));
+            urls.extend(plain_url(url, cx, &mut refused));
         }
         if urls.is_empty() {
             let message = "HTTP_GET has no url, it is left out".to_owned();
@@ -385,14 +406,15 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        Some(self.judged(checker, page, cx))
+        let refused = refused.or_else(|| self.refused_host(block.virtualhost.value()));
+        Some(self.judged("HTTP_GET", checker, refused, cx))
     }
 
     fn https(&self, block: &SslGet, cx: &mut Load<'_>) -> Option<Checker> {
-        let connection = self.connection(target!(block), cx)?;
-        let (mut urls, mut page) = (Vec::with_capacity(block.url.0.len()), None);
+        let (connection, refused) = self.connection(target!(block), cx)?;
+        let (mut urls, mut refused) = (Vec::with_capacity(block.url.0.len()), refused);
         for url in &block.url.0 {
-            urls.extend(tls_url(url, cx, &mut page));
+            urls.extend(tls_url(url, cx, &mut refused));
         }
         if urls.is_empty() {
             let message = "SSL_GET has no url, it is left out".to_owned();
@@ -416,10 +438,14 @@ impl Server<'_> {
             block.retry().u32(),
             Some(block.delay_before_retry().duration()),
         );
-        Some(self.judged(checker, page, cx))
+        let refused = refused.or_else(|| self.refused_host(block.virtualhost.value()));
+        Some(self.judged("SSL_GET", checker, refused, cx))
     }
 
     fn misc(&self, block: &MiscCheck, cx: &mut Load<'_>) -> Option<Checker> {
+        if let Some(refused) = Block::refused(block) {
+            return Some(self.failing("MISC_CHECK", refused, cx));
+        }
         let Some(script) = block.misc_path.value() else {
             let message = "MISC_CHECK has no misc_path, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);
@@ -454,22 +480,19 @@ impl Server<'_> {
 
     fn file(&self, block: &FileCheck, cx: &mut Load<'_>) -> Option<Checker> {
         cx.again.depends();
-        let named = block.track_file.value().map(|n| n.0.clone());
-        let known = named.as_ref().and_then(|name| {
-            cx.draft.objects.get(&(Kind::File, name.clone())).copied().map(|o| (name.clone(), o))
-        });
-        let Some((file, object)) = known else {
-            let message = match &named {
-                Some(name) => format!("track_file {name} not found, the check is left out"),
-                None => "FILE_CHECK has no track_file, it is left out".to_owned(),
-            };
-            if named.is_some() {
-                let at = block.track_file.span();
-                cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
-            } else {
-                self.left_out(message, block.end, block.span, cx);
-            }
+        if let Some(refused) = Block::refused(block) {
+            return Some(self.failing("FILE_CHECK", refused, cx));
+        }
+        let Some(file) = block.track_file.value().map(|n| n.0.clone()) else {
+            let message = "FILE_CHECK has no track_file, it is left out".to_owned();
+            self.left_out(message, block.end, block.span, cx);
             return None;
+        };
+        let Some(object) = cx.draft.objects.get(&(Kind::File, file.clone())).copied() else {
+            let message = format!("track_file {file} not found");
+            let at = block.track_file.span();
+            cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
+            return Some(self.failing("FILE_CHECK", Spanned::new("track_file", at), cx));
         };
         let own = block.weight.value();
         let check = checker::FileCheck {
@@ -482,25 +505,40 @@ impl Server<'_> {
 
     fn bfd(&self, block: &BfdCheck, others: &[Checker], cx: &mut Load<'_>) -> Option<Checker> {
         cx.again.depends();
+        if let Some(refused) = Block::refused(block) {
+            return Some(self.failing("BFD_CHECK", refused, cx));
+        }
         let Some(name) = block.name.value() else {
             let message = "BFD_CHECK has no name, it is left out".to_owned();
             self.left_out(message, block.end, block.span, cx);
             return None;
         };
         let name = crate::base::Name::from(name.0.clone());
-        let problem = if !cx.draft.objects.contains_key(&(Kind::Bfd, name.clone())) {
-            "not found"
-        } else if others.iter().any(|c| matches!(&c.kind, CheckerKind::Bfd(n) if *n == name)) {
-            "is already tracked"
-        } else {
-            let alpha = block.alpha.value().or(self.block.alpha.value());
-            let alpha = alpha.map_or(self.service.alpha, |b| b.0);
-            return Some(self.idle(CheckerKind::Bfd(name), alpha));
-        };
-        let message = format!("BFD instance {name} {problem}, the check is left out");
         let at = block.name.span();
-        cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
-        None
+        let report = |message: String, cx: &mut Load<'_>| {
+            cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at));
+        };
+        if !cx.draft.objects.contains_key(&(Kind::Bfd, name.clone())) {
+            report(format!("BFD instance {name} not found"), cx);
+            return Some(self.failing("BFD_CHECK", Spanned::new("name", at), cx));
+        }
+        if others.iter().any(|c| matches!(&c.kind, CheckerKind::Bfd(n) if *n == name)) {
+            report(format!("BFD instance {name} is already tracked, the check is left out"), cx);
+            return None;
+        }
+        let alpha = block.alpha.value().or(self.block.alpha.value());
+        let alpha = alpha.map_or(self.service.alpha, |b| b.0);
+        Some(self.idle(CheckerKind::Bfd(name), alpha))
+    }
+
+    /// A check of a program, a file or a session that cannot be made because of a setting.
+    fn failing(&self, check: &str, refused: Refused, cx: &mut Load<'_>) -> Checker {
+        let none = CheckerKind::Unusable(Box::new(checker::Unusable {
+            check: check.into(),
+            reason: Box::default(),
+        }));
+        let checker = self.paced(none, &NO_PACE, 0, None);
+        self.judged(check, checker, Some(refused), cx)
     }
 
     /// A check that waits for events instead of running periodically.
@@ -519,3 +557,6 @@ const NO_PACE: Pace = Pace {
     alpha: None,
     log_all_failures: false,
 };
+
+#[cfg(test)]
+mod tests;

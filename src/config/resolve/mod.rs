@@ -77,7 +77,7 @@ impl<'a> Load<'a> {
         self.draft.services_asked += 1;
         self.draft.used = true;
         service::add(service, span, self);
-        self.position.settle(VirtualServer::table().name, span);
+        self.position.settle(VirtualServer::table().name, span, Span::NONE);
     }
 
     /// Forgets everything except the files and `global_defs`, for a second pass.
@@ -274,7 +274,7 @@ impl Draft {
 
 /// Resolves what is only known at the end of the text.
 pub(crate) fn finish(root: &mut Root, cx: &mut Load<'_>) {
-    cx.position.settle("", Span::NONE);
+    cx.position.settle("", Span::NONE, Span::NONE);
     if cx.options.document {
         describe(root, cx);
     }

@@ -19,10 +19,11 @@ pub(super) fn routes(entries: &[Spanned<RouteEntry>]) -> Vec<Route> {
     entries.iter().map(|e| e.value.route.clone()).collect()
 }
 
-/// The interfaces of a route that is tracked.
+/// The interfaces of a route that is tracked. Those of several nexthops are not, as in keepalived.
 pub(super) fn tracked(route: &Route) -> impl Iterator<Item = &IfName> {
     let ways = route.nexthops.iter().filter_map(|hop| hop.interface.as_ref());
-    route.interface.iter().chain(ways).filter(|_| !route.no_track)
+    let is_tracked = !route.no_track && route.interface.is_some();
+    route.interface.iter().chain(ways).filter(move |_| is_tracked)
 }
 
 /// The interfaces of a rule that is tracked.

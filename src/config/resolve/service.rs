@@ -14,6 +14,7 @@ use crate::base::{Family, Name, Secret};
 use crate::config::block::service::{RealServer, Ssl, VirtualServer};
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
+use crate::config::schema::Slot;
 use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
@@ -129,6 +130,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         weight: block.weight().u32(),
         smtp_alert: global.mail_checker().unwrap_or(true),
         virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
+        refused_host: Slot::refused(&block.virtualhost),
         family,
         key_port: match &key {
             ServiceKey::Address { endpoint, .. } => endpoint.port(),

@@ -6,7 +6,7 @@ use super::router::hex;
 use super::text::{choice, decode, report_choice};
 use crate::config::codes;
 use crate::config::context::Cx;
-use crate::config::diagnostic::Diagnostic;
+use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::words::{Word, split_script};
 use crate::model::checker::{HttpProtocol, ReplyPattern};
@@ -275,13 +275,16 @@ impl Value for RegexOptions {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let mut list = Vec::new();
+        let mut all = true;
         while let Some(word) = args.next() {
             match REGEX_OPTIONS.iter().find(|o| o.as_bytes() == word.bytes) {
                 Some(option) => list.push((*option).into()),
-                // keepalived ignores it without a message.
+                // keepalived ignores it without a message, and the expression then matches something else.
                 None => {
+                    all = false;
                     let message = format!("unknown regular expression option '{}'", word.text());
-                    let mut new = Diagnostic::advice(&codes::OPTION, message).at(word.span());
+                    let mut new = Diagnostic::error(&codes::OPTION, message).at(word.span());
+                    new = new.class(Class::Quiet);
                     let near =
                         crate::base::near::nearest(&word.text(), REGEX_OPTIONS.iter().copied());
                     if let Some(near) = near {
@@ -291,7 +294,7 @@ impl Value for RegexOptions {
                 }
             }
         }
-        Some(Self(list))
+        all.then_some(Self(list))
     }
 
     fn words(&self, out: &mut Words) {

@@ -469,10 +469,12 @@ fn finish(draft: Draft, at: crate::config::span::Span, cx: &mut Cx<'_>) -> Optio
         }
     }
     if route.interface.is_none() && !route.no_track {
-        let message = format!("route {} has no interface, so it is not tracked", route.destination);
+        let message = format!(
+            "route {} has no interface, so no interface is tracked for it",
+            route.destination
+        );
         let new = Diagnostic::warning(&codes::NO_EFFECT_HERE, message).at(at);
         cx.report(new.help("write 'dev IFNAME', or 'no_track'"));
-        route.no_track = true;
     }
     let mut track_group = draft.track_group;
     if track_group.is_some() && route.interface.is_none() {

@@ -38,7 +38,6 @@ fn config(server: std::net::SocketAddr) -> Arc<Lvs> {
             warmup: Duration::ZERO,
             alpha: false,
             log_all_failures: false,
-            unusable: None,
         }],
         extras: None,
     };

@@ -89,11 +89,12 @@ impl Driver {
         self.engine.silence_deadline().is_some_and(|at| at <= now)
     }
 
-    /// Sends the adverts that are due.
+    /// Sends the adverts that are due: those of one step are on the wire before the next step.
     pub(super) fn adverts(&mut self) {
         let now = clock::now();
-        if self.engine.advert_deadline().is_some_and(|at| at <= now) {
+        while self.engine.advert_deadline().is_some_and(|at| at <= now) {
             self.handle(now, Event::Adverts);
+            self.beat();
         }
     }
 

@@ -231,7 +231,7 @@ impl Connection {
         Ok(listing)
     }
 
-    /// Requests all services, including foreign ones. False if the list changed while it was made.
+    /// Requests all services, including foreign ones. True if the list was made at once.
     fn all_services(&mut self, mut each: impl FnMut(ServiceKey, Settings)) -> Result<bool, Error> {
         let sequence = self.begin();
         message::ask_services(&mut self.out, self.family, sequence);
@@ -251,27 +251,19 @@ impl Connection {
         &mut self,
         services: &[ServiceKey],
     ) -> Result<BTreeMap<ServiceKey, Settings>, Error> {
-        let mut found = BTreeMap::new();
         if services.len() <= SINGLE {
+            let mut found = BTreeMap::new();
             self.single(services, &mut found)?;
             return Ok(found);
         }
         let wanted: BTreeSet<ServiceKey> = services.iter().copied().collect();
-        // The kernel makes the list in parts and counts its way through a table that all network namespaces share:
-        // changes in any of them between two parts make it leave out entries. So the list is requested until it
-        // contains nothing new.
-        for attempt in 0..ATTEMPTS {
-            let before = found.len();
-            let whole = self.all_services(|key, settings| {
+        settled(|found| {
+            self.all_services(|key, settings| {
                 if wanted.contains(&key) {
                     found.insert(key, settings);
                 }
-            })?;
-            if whole && attempt > 0 && found.len() == before {
-                break;
-            }
-        }
-        Ok(found)
+            })
+        })
     }
 
     /// Requests services by key, all in one datagram.
@@ -319,19 +311,17 @@ impl Connection {
         key: &ServiceKey,
         local: &mut BTreeSet<(ServiceKey, DestinationKey)>,
     ) -> Result<Destinations, Error> {
-        let mut list = Vec::new();
-        for _ in 0..ATTEMPTS {
-            list.clear();
+        let list = settled(|list| {
             let sequence = self.begin();
             message::ask_destinations(&mut self.out, self.family, sequence, key);
             self.send()?;
-            let whole = self.answers(sequence, |payload| {
+            self.answers(sequence, |payload| {
                 match message::decode_destination(payload, key.family()) {
                     Ok(pair) => {
                         if message::is_local(payload) {
                             local.insert((*key, pair.0));
                         }
-                        list.push(pair);
+                        list.insert(pair.0, pair.1);
                     }
                     Err(DecodeError::Unknown(what)) => {
                         tracing::warn!(service = %key, "VS {key} has a server with unknown {what}");
@@ -339,11 +329,8 @@ impl Connection {
                     Err(e) => return Err(e.into()),
                 }
                 Ok(())
-            })?;
-            if whole {
-                break;
-            }
-        }
+            })
+        })?;
         Ok(list.into_iter().collect())
     }
 
@@ -415,24 +402,29 @@ impl Connection {
         self.socket.send(&self.out, Msg::empty()).map(|_| ())
     }
 
-    /// Reads the answers to a request, to their end. False if the list changed while it was made.
+    /// Reads the answers to a request, to their end. True if the kernel made the list at once, so that nothing can have
+    /// changed meanwhile.
     fn answers(
         &mut self,
         sequence: u32,
         mut each: impl FnMut(&[u8]) -> Result<(), Error>,
     ) -> Result<bool, Error> {
-        let mut whole = true;
+        let (mut whole, mut parts) = (true, 0);
         loop {
             let Some(datagram) = receive(&self.socket, &mut self.buffer)? else {
                 return Err(Error::Silent);
             };
+            let mut is_part = false;
             for reply in message::replies(datagram) {
                 let reply = reply?;
                 if reply.sequence != sequence {
                     continue;
                 }
+                if !core::mem::replace(&mut is_part, matches!(reply.body, Body::Payload(_))) {
+                    parts += u32::from(is_part);
+                }
                 match reply.body {
-                    Body::Status(None) | Body::End(None) => return Ok(whole),
+                    Body::Status(None) | Body::End(None) => return Ok(whole && parts <= 1),
                     Body::Status(Some(errno)) | Body::End(Some(errno)) => {
                         return Err(Error::Refused(errno));
                     }
@@ -446,6 +438,25 @@ impl Connection {
             }
         }
     }
+}
+
+/// A list as it was at one moment, as far as that can be known. The kernel makes a long one in parts, without a word about
+/// changes between them, and counts its way through: an entry that is removed in one part makes it leave out another one
+/// of the next, and for services any network namespace can do that. So a list in parts is requested until it is the same
+/// twice. Otherwise all attempts are joined, since one that lacks an entry makes it look as if another program had removed
+/// it.
+fn settled<K: Ord, V: PartialEq>(
+    mut list: impl FnMut(&mut BTreeMap<K, V>) -> Result<bool, Error>,
+) -> Result<BTreeMap<K, V>, Error> {
+    let mut attempts = Vec::new();
+    for _ in 0..ATTEMPTS {
+        let mut found = BTreeMap::new();
+        if list(&mut found)? || attempts.last() == Some(&found) {
+            return Ok(found);
+        }
+        attempts.push(found);
+    }
+    Ok(attempts.into_iter().flatten().collect())
 }
 
 /// The next available datagram; the kernel answers while a request is being sent.

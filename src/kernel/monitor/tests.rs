@@ -54,6 +54,7 @@ fn table(links: &[u32], addresses: &[u8]) -> Snapshot {
     Snapshot {
         links: links.iter().map(link).collect(),
         objects: addresses.iter().map(address).collect(),
+        ..Snapshot::default()
     }
 }
 

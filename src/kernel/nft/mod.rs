@@ -137,25 +137,33 @@ impl Filters {
         }
     }
 
-    /// Appends the existing tables that are identical to what would be created, with their elements. Any other is left
-    /// out: it is recreated if it is wanted.
+    /// The existing tables that are identical to what would be created, with their elements. Any other is left out: it is
+    /// recreated if it is wanted.
     ///
     /// # Errors
-    /// The kernel's error.
-    pub fn list(&mut self, sights: &mut Vec<Sight>) -> Result<(), RequestError> {
+    /// The kernel's error; `EAGAIN` if a table changed during each attempt to read it.
+    pub fn list(&mut self) -> Result<Vec<Sight>, RequestError> {
         let tables = self.tables.clone();
+        let mut all = Vec::new();
         for table in &tables {
             let requests = self.requests()?;
-            for _ in 0..ATTEMPTS {
-                let mut found = Vec::new();
-                if look(requests, table, &mut found)? {
-                    sights.extend(found);
-                    break;
-                }
-            }
+            all.extend(settled(|found| look(requests, table, found))?);
         }
-        Ok(())
+        Ok(all)
     }
+}
+
+/// Looks until nothing changes meanwhile. One that may lack a part must not count as a table: it would be recreated.
+fn settled(
+    mut look: impl FnMut(&mut Vec<Sight>) -> Result<bool, RequestError>,
+) -> Result<Vec<Sight>, RequestError> {
+    for _ in 0..ATTEMPTS {
+        let mut found = Vec::new();
+        if look(&mut found)? {
+            return Ok(found);
+        }
+    }
+    Err(io::Error::from_raw_os_error(libc::EAGAIN).into())
 }
 
 /// One operation on its own.

@@ -55,9 +55,7 @@ fn filters(family: Family, settings: &FilterSettings) -> Vec<Object> {
 }
 
 fn seen(filters: &mut Filters) -> Vec<Identity<IfIndex>> {
-    let mut sights = Vec::new();
-    filters.list(&mut sights).unwrap();
-    let mut all: Vec<_> = sights.into_iter().map(|sight| sight.identity).collect();
+    let mut all: Vec<_> = filters.list().unwrap().into_iter().map(|sight| sight.identity).collect();
     all.sort();
     all
 }
@@ -245,4 +243,21 @@ proptest! {
         change(&message, core::slice::from_ref(&table), &mut changes);
         let _ = is_as_made(&table, &[(kind, octets)]);
     }
+}
+
+#[test]
+fn a_table_that_changes_during_each_attempt_is_no_table_and_no_lack_of_one() {
+    let mut attempts = 0;
+    let answer = settled(|_| {
+        attempts += 1;
+        Ok(false)
+    });
+    assert_eq!((answer.map_err(|e| e.errno()), attempts), (Err(libc::EAGAIN), ATTEMPTS));
+    let mut whole = [false, true].into_iter();
+    let answer = settled(|found| {
+        assert!(found.is_empty(), "the parts of an earlier attempt");
+        found.push(table_sight(&table(Family::V4, FilterSettings::default())));
+        Ok(whole.next().unwrap())
+    });
+    assert_eq!(answer.unwrap().len(), 1);
 }

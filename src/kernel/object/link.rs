@@ -19,6 +19,7 @@ use crate::kernel::netlink::{Message, Packed, RequestError, Requests, text};
 use crate::model::link::IpvlanMode;
 use crate::model::{LinkKind, VirtualLink};
 use crate::plan::link::FoundKind;
+use crate::plan::link::{alias, parse_alias};
 use crate::plan::{
     Attributes, ChangeKind, Identity, LinkAttributes, LinkObject, LinkSettings, Op, Outcome,
     Setting, SettingObject, Settings, Sight, Verb, VrfRole,
@@ -143,9 +144,16 @@ impl<'a> Told<'a> {
             _ => return None,
         };
         let up = self.flags & IFF_UP != 0;
-        let (group, settings, alias) = (self.group, self.settings, self.alias.clone());
-        let (name, index) = (self.name.clone()?, Some(IfIndex(self.index)));
-        Some(LinkAttributes { name, index, kind, group, up, settings, alias })
+        let (group, settings) = (self.group, self.settings);
+        let (mark, originals) = parse_alias(&self.alias);
+        let (name, index, alias) = (self.name.clone()?, Some(IfIndex(self.index)), mark.into());
+        let vrf = self.vrf();
+        Some(LinkAttributes { name, index, kind, group, up, settings, vrf, alias, originals })
+    }
+
+    /// The VRF that it is in.
+    fn vrf(&self) -> Option<IfIndex> {
+        self.master.filter(|_| self.port_kind == b"vrf").map(IfIndex)
     }
 
     /// Whether it is such an interface, whatever its attributes.
@@ -315,6 +323,7 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
                 index: told.index,
                 such: told.is_such(link, parent),
                 fits,
+                vrf: told.vrf(),
                 name: told.name?,
             })
         });
@@ -333,15 +342,21 @@ fn try_to(op: &Op, object: &LinkObject, requests: &mut Requests) -> Result<Outco
     }
     match there {
         Some(There { such: false, .. }) => return refused(libc::EEXIST),
-        Some(There { index, name, fits, .. }) => {
+        Some(There { index, name, fits, vrf, .. }) => {
             let renamed = name != link.name;
-            if !renamed && fits {
+            let (_, wanted) = origin(requests, parent)?;
+            let moves = vrf != wanted;
+            if !renamed && fits && !moves {
                 return Ok(Outcome::Already);
             }
             let result = if renamed { rename(requests, index, &link.name) } else { Ok(()) };
             // Renaming may have taken it down.
             let now = if renamed && result.is_err() { &name } else { &link.name };
             set(requests, object, Some(index), now)?;
+            if moves {
+                let to = wanted.map_or(0, |vrf| vrf.0);
+                one(requests, &Packed::new(SET, 0, &indexed(index).controller(to).build()))?;
+            }
             result?;
         }
         None => make(requests, object, parent)?,
@@ -356,6 +371,8 @@ struct There {
     such: bool,
     /// It has the wanted attributes, but for the name.
     fits: bool,
+    /// The VRF that it is in.
+    vrf: Option<IfIndex>,
     name: IfName,
 }
 
@@ -375,22 +392,30 @@ fn one(requests: &mut Requests, request: &Packed) -> Result<(), RequestError> {
     requests.change(core::slice::from_ref(request)).into_iter().next().unwrap_or(Ok(()))
 }
 
+/// The link group and the VRF of a parent, which the interfaces on it share.
+fn origin(
+    requests: &mut Requests,
+    parent: IfIndex,
+) -> Result<(u32, Option<IfIndex>), RequestError> {
+    let mut found = (0, None);
+    requests.get(GET, &brief(indexed(parent.0)), |message| {
+        if let Some(told) = Told::of(message) {
+            found = (told.group, told.vrf());
+        }
+    })?;
+    Ok(found)
+}
+
 /// Creates an interface, completely or not at all.
 fn make(requests: &mut Requests, object: &LinkObject, parent: IfIndex) -> Result<(), RequestError> {
     let link = &object.link;
-    let (mut group, mut vrf) = (0, None);
-    requests.get(GET, &brief(indexed(parent.0)), |message| {
-        if let Some(told) = Told::of(message) {
-            group = told.group;
-            vrf = told.master.filter(|_| told.port_kind == b"vrf");
-        }
-    })?;
+    let (group, vrf) = origin(requests, parent)?;
     let mut message = of_kind(link.kind)
         .name(link.name.to_string())
         .link(parent.0)
         .link_group(link.group.unwrap_or(group));
     if let Some(vrf) = vrf {
-        message = message.controller(vrf);
+        message = message.controller(vrf.0);
     }
     // Alone: if this is refused, the interface of this name is of another program.
     one(requests, &Packed::new(NEW, NLM_F_CREATE | NLM_F_EXCL, &message.build()))?;
@@ -458,8 +483,8 @@ fn set(
         up = up.link_group(group);
     }
     if !mark.is_empty() {
-        let alias = DefaultNla::new(IFLA_IFALIAS, mark.as_bytes().to_vec());
-        up = up.append_extra_attribute(LinkAttribute::Other(alias));
+        let named = DefaultNla::new(IFLA_IFALIAS, alias(object).into_bytes());
+        up = up.append_extra_attribute(LinkAttribute::Other(named));
     }
     one(requests, &Packed::new(NEW, 0, &up.build()))
 }

@@ -105,6 +105,35 @@ fn a_slow_start_is_waited_for_and_a_wedged_one_is_not() {
 }
 
 #[test]
+fn a_process_that_replaces_that_of_vrrp_must_be_heard_soon() {
+    testing::run(async {
+        for (role, soon) in [(RoleName::Vrrp, true), (RoleName::Checker, false)] {
+            let (mut child, _far) = silent_as(role, idle());
+            child.set_patience(Duration::from_millis(625));
+            let first = child.silent_at().unwrap() - Instant::now();
+            assert!(first > FIRST_PATIENCE / 2, "{role}: {first:?}");
+            child.kill();
+            assert!(matches!(child.next().await, Happened::Ended(Ended::Failed(_))));
+            let (near, _far) = Channel::pair().unwrap();
+            child.take_up(Ok((idle(), near))).unwrap();
+            let next = child.silent_at().unwrap() - Instant::now();
+            assert_eq!(next <= Duration::from_millis(625), soon, "{role}: {next:?}");
+            // A check that finds it working does not make the time longer than that.
+            if soon {
+                until(&child, |effort| !effort.runnable).await;
+                overdue(&mut child, Duration::ZERO);
+                let again = overdue(&mut child, Duration::ZERO);
+                assert!(again < Duration::from_secs(1), "{again:?}");
+                let ended = tokio::time::timeout(PATIENCE, child.next()).await;
+                assert!(matches!(ended, Ok(Happened::Ended(Ended::Failed(Exit::Signal(9))))));
+            } else {
+                child.kill();
+            }
+        }
+    });
+}
+
+#[test]
 fn a_role_that_works_is_slow_and_not_wedged_unless_others_take_over_meanwhile() {
     testing::run(async {
         let busy = || program(&["/bin/sh", "-c", "while :; do :; done"]);

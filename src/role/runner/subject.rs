@@ -38,6 +38,8 @@ impl Patience {
 
 /// Programs to run.
 pub(super) struct Job {
+    /// The channel by which it came.
+    pub channel: u64,
     /// The state announced, for messages.
     pub state: Name,
     /// The commands to run, one after the other.
@@ -96,6 +98,11 @@ impl Subject {
         self.0.state().jobs.len()
     }
 
+    /// The process that requested these jobs lives and requests them again by another channel.
+    pub fn forget(&self, channel: u64) {
+        self.0.state().jobs.retain(|(_, job)| job.channel != channel);
+    }
+
     /// The daemon stops: the running program is terminated, and of waiting and later jobs only those of the stop run.
     pub fn stop(&self) {
         if !core::mem::replace(&mut self.0.state().stopping, true) {
@@ -133,7 +140,7 @@ async fn work(shared: Arc<Shared>, _busy: Arc<()>) {
                 }
             }
         };
-        let Job { state, commands, limit, before, mut began, done } = job;
+        let Job { channel: _, state, commands, limit, before, mut began, done } = job;
         if let Some(before) = before {
             let in_time = match limit {
                 // It is a program of the stop as well, with that time limit.
@@ -250,6 +257,7 @@ mod tests {
             Command { words: words.map(Box::from).into(), through_shell: false, user: None };
         let done = done.clone();
         Job {
+            channel: 1,
             state: Name::from("MASTER"),
             commands: vec![command],
             limit,

@@ -168,7 +168,7 @@ impl Supervisor {
     }
 
     /// Lets every role decode its part.
-    fn prepare(&mut self, report: Box<LoadReport>, mut parts: Parts) {
+    pub(super) fn prepare(&mut self, report: Box<LoadReport>, mut parts: Parts) {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
         self.limit(&report);
@@ -177,12 +177,19 @@ impl Supervisor {
             let Some(child) = self.child(role) else {
                 continue;
             };
-            let runs = child.is_running();
+            // One that was told to stop takes no configuration any more.
+            let (serves, stops) = (child.serves(), child.is_stopping());
             let is_needed_now = child.wanted;
-            if wanted || runs {
+            if wanted || serves {
                 waiting.insert(role);
             }
-            if !wanted || runs {
+            if !wanted || serves {
+                continue;
+            }
+            if stops {
+                // The next one is started when it has ended.
+                child.owes_an_answer();
+                new.insert(role);
                 continue;
             }
             if is_needed_now {
@@ -207,7 +214,7 @@ impl Supervisor {
         for role in &waiting {
             match parts.of(*role) {
                 Ok(part) => {
-                    if let Some(child) = self.child(*role) {
+                    if let Some(child) = self.child(*role).filter(|child| child.serves()) {
                         child.tell(&ToRole::Prepare { generation }, vec![part]);
                         child.owes_an_answer();
                     }
@@ -242,7 +249,7 @@ impl Supervisor {
     }
 
     /// A role that did not run gets its pid file.
-    fn want_pid_file(&mut self, role: RoleName) {
+    pub(super) fn want_pid_file(&mut self, role: RoleName) {
         let [_, vrrp, checker] = self.place.pid_files(&self.options);
         let path = match role {
             RoleName::Vrrp => vrrp,
@@ -370,7 +377,7 @@ impl Supervisor {
             let needed = wanted.iter().any(|(r, wanted)| *r == role && *wanted);
             if let Some(child) = self.child(role) {
                 child.wanted = needed;
-                if child.is_running() {
+                if child.serves() {
                     child.tell(&ToRole::Apply { generation }, Vec::new());
                     waiting.insert(role);
                 }
@@ -399,22 +406,10 @@ impl Supervisor {
         }
         let first = *first;
         self.reload = Reload::Idle;
-        for child in &mut self.children {
-            if !child.wanted {
-                match child.role {
-                    RoleName::Vrrp => {
-                        self.summary = None;
-                        self.observed.clear();
-                    }
-                    RoleName::Checker => {
-                        self.checks = None;
-                        self.ipvs = (!self.options.checker).then_some(true);
-                    }
-                    RoleName::Runner | RoleName::Config | RoleName::Api => {}
-                }
+        for role in self.children.each_ref().map(|child| child.role) {
+            if self.child(role).is_some_and(|child| !child.wanted) {
                 // Its part is empty now: it undoes its changes.
-                child.tell(&ToRole::Stop { keep: false }, Vec::new());
-                child.set_pid_file(None);
+                self.dismiss(role, false);
             }
         }
         if !first {
@@ -445,11 +440,10 @@ impl Supervisor {
             return;
         }
         let generation = candidate.generation;
-        for child in self.children.iter_mut().filter(|child| ROLES.contains(&child.role)) {
-            if new.contains(&child.role) {
-                child.tell(&ToRole::Stop { keep: true }, Vec::new());
-                child.set_pid_file(None);
-            } else {
+        for role in ROLES {
+            if new.contains(&role) {
+                self.dismiss(role, true);
+            } else if let Some(child) = self.child(role).filter(|child| child.serves()) {
                 child.tell(&ToRole::Abandon { generation }, Vec::new());
             }
         }

@@ -1,9 +1,9 @@
-//! Starts the processes of roles, sends them the configuration in force, and connects them with the roles they talk
-//! to.
+//! Starts the processes of roles, sends them the configuration in force, connects them with the roles they talk to, and
+//! dismisses those that no configuration needs.
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Memory, Reload, RoleName, Setup, Supervisor, ToRole};
+use super::{Memory, ROLES, Reload, RoleName, Setup, Supervisor, ToRole};
 use crate::sys::channel::Channel;
 
 /// Roles that `api` queries.
@@ -31,9 +31,11 @@ impl Supervisor {
             _ => None,
         };
         // At the start there is only the first one, which is not yet to be applied. During a reload the process resumes
-        // its work, and decodes the next one as well.
+        // its work, if it has any, and decodes the next one as well.
+        let has_work = self.children.iter().any(|child| child.role == role && child.wanted);
+        let current = self.current.as_ref().filter(|_| has_work);
         let mut orders = Vec::new();
-        for (configuration, apply) in [(self.current.as_ref(), true), (candidate, false)] {
+        for (configuration, apply) in [(current, true), (candidate, false)] {
             let Some(configuration) = configuration else { continue };
             let generation = configuration.generation;
             match configuration.parts.of(role) {
@@ -67,6 +69,7 @@ impl Supervisor {
             RoleName::Checker => self.checks.clone().map(Memory::Checker),
             RoleName::Runner | RoleName::Config | RoleName::Api => None,
         };
+        self.given.retain(|(of, _), _| *of != role);
         let Some(child) = self.child(role) else {
             return;
         };
@@ -94,6 +97,39 @@ impl Supervisor {
         }
     }
 
+    /// The process of a role ended as it was told to. If a newer configuration needs the role again, its next process
+    /// starts now.
+    pub(super) fn has_stopped(&mut self, role: RoleName) {
+        let is_awaited =
+            matches!(&self.reload, Reload::Preparing { waiting, .. } if waiting.contains(&role));
+        let is_wanted = self.child(role).is_some_and(|child| child.wanted);
+        if ROLES.contains(&role) && (is_awaited || is_wanted) {
+            self.want_pid_file(role);
+            self.start_again(role);
+        }
+    }
+
+    /// Tells the process of a role that is not needed to stop, and forgets what it reported: its next process begins
+    /// anew.
+    pub(super) fn dismiss(&mut self, role: RoleName, keep: bool) {
+        match role {
+            RoleName::Vrrp => {
+                self.summary = None;
+                self.observed.clear();
+            }
+            RoleName::Checker => {
+                self.checks = None;
+                self.ipvs = (!self.options.checker).then_some(true);
+            }
+            RoleName::Runner | RoleName::Config | RoleName::Api => {}
+        }
+        if let Some(child) = self.child(role) {
+            child.forget_restart();
+            child.tell(&ToRole::Stop { keep }, Vec::new());
+            child.set_pid_file(None);
+        }
+    }
+
     /// The setup of the next process of a role.
     pub(super) fn setup_of(&self, role: RoleName) -> Setup {
         let mut setup = self.setup.clone();
@@ -114,7 +150,9 @@ impl Supervisor {
         }
         match Channel::pair() {
             Ok((near, far)) => {
+                self.unconnected.remove(&(first.min(second), first.max(second)));
                 for ((role, other), end) in both.into_iter().zip([near, far]) {
+                    *self.given.entry((role, other)).or_default() += 1;
                     if let Some(child) = self.child(role) {
                         child.tell(&ToRole::Connect(other), vec![end.into_fd()]);
                     }

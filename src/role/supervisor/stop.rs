@@ -112,7 +112,7 @@ impl Supervisor {
 
     /// Whether a role's kernel objects still exist, and no process is about to remove them.
     fn is_left_behind(&mut self, role: RoleName) -> bool {
-        let undo = !self.keeps(role) && self.options.respawn && self.current.is_some();
+        let undo = !self.keeps(role) && self.current.is_some();
         undo && self.child(role).is_some_and(|child| child.wanted && child.is_astray())
     }
 
@@ -154,7 +154,8 @@ impl Supervisor {
     /// knows its kernel objects.
     fn stop_role(&mut self, role: RoleName) {
         let keep = self.keeps(role);
-        let again = !keep && self.options.respawn && self.current.is_some();
+        // Also with --dont-respawn, which is about going on.
+        let again = !keep && self.current.is_some();
         let Some(child) = self.child(role) else {
             return;
         };

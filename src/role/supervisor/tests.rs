@@ -82,6 +82,25 @@ impl Lab {
         }
     }
 
+    /// The next configuration needs these roles.
+    fn is_to_have(&mut self, needs: Needs) {
+        let InForce { report, parts, .. } = configuration_of(0, needs);
+        self.supervisor.prepare(report, parts);
+    }
+
+    /// These roles take the next configuration, and apply it if all are ready.
+    fn take(&mut self, roles: &[RoleName]) {
+        let generation = self.supervisor.generation;
+        roles.iter().for_each(|role| self.supervisor.ready(*role, generation));
+        roles.iter().for_each(|role| self.supervisor.applied(*role, generation));
+    }
+
+    /// Processes of a role started so far, and whether one runs that has a pid file.
+    fn started(&mut self, role: RoleName) -> (u32, bool) {
+        let child = self.supervisor.child(role).unwrap();
+        (child.view().starts, child.serves() && child.has_pid_file())
+    }
+
     /// The roles waited for, and for how long; none if the reload is over.
     fn waits(&self) -> Option<(Vec<RoleName>, Duration)> {
         match &self.supervisor.reload {
@@ -122,7 +141,10 @@ impl Lab {
 }
 
 fn configuration(generation: u32) -> InForce {
-    let needs = Needs { vrrp: true, checker: true, ..Needs::default() };
+    configuration_of(generation, Needs { vrrp: true, checker: true, ..Needs::default() })
+}
+
+fn configuration_of(generation: u32, needs: Needs) -> InForce {
     let report = LoadReport {
         usable: true,
         errors: 0,
@@ -308,5 +330,154 @@ fn a_stop_is_less_patient_with_vrrp_but_not_while_it_works() {
         assert!(lab.supervisor.child(RoleName::Vrrp).unwrap().is_astray());
         assert!(lab.supervisor.child(RoleName::Checker).unwrap().is_running());
         lab.end(RoleName::Checker).await;
+    });
+}
+
+const ROUTERS: Needs =
+    Needs { vrrp: true, checker: false, vrrp_runner: false, checker_runner: false };
+const SERVERS: Needs =
+    Needs { vrrp: false, checker: true, vrrp_runner: false, checker_runner: false };
+
+#[test]
+fn a_role_that_is_wanted_again_while_it_stops_is_started_again() {
+    testing::run(async {
+        for (role, with, without) in
+            [(RoleName::Vrrp, ROUTERS, SERVERS), (RoleName::Checker, SERVERS, ROUTERS)]
+        {
+            let (mut lab, mut far) = Lab::serving(role, IDLE);
+            let other = if role == RoleName::Vrrp { RoleName::Checker } else { RoleName::Vrrp };
+            let _other = lab.run(other, IDLE);
+            lab.is_to_have(without);
+            lab.take(&[role, other]);
+            assert_eq!(lab.waits(), None, "{role}");
+            let told_to_stop = told(&mut far).await;
+            assert_eq!(told_to_stop.last(), Some(&ToRole::Stop { keep: false }), "{role}");
+            // What it reports now is not what its next process will find.
+            let reports = if role == RoleName::Vrrp {
+                Memory::Vrrp(Summary::default())
+            } else {
+                Memory::Checker(Box::default())
+            };
+            lab.supervisor.said(role, FromRole::Remember(reports));
+            assert!(lab.supervisor.summary.is_none() && lab.supervisor.checks.is_none());
+            // It is not asked any more, but the next one is waited for.
+            lab.is_to_have(with);
+            lab.take(&[other]);
+            assert_eq!(told(&mut far).await, [], "{role}");
+            assert_eq!(lab.waits().map(|(who, _)| who), Some(vec![role]));
+            assert_eq!(lab.started(role), (1, false));
+            let ended = lab.end(role).await;
+            assert!(lab.supervisor.ended(role, ended).is_none());
+            assert_eq!(lab.started(role), (2, true), "{role}");
+            assert_eq!(lab.waits().map(|(who, _)| who), Some(vec![role]));
+            lab.take(&[role]);
+            lab.supervisor.applied(other, lab.supervisor.generation);
+            assert_eq!(lab.waits(), None);
+            assert_eq!((lab.refused(), lab.supervisor.reloads), (None, 2), "{role}");
+            lab.end(role).await;
+            lab.end(other).await;
+        }
+    });
+}
+
+#[test]
+fn a_role_started_for_a_refused_configuration_is_started_again_for_the_next() {
+    testing::run(async {
+        let (mut lab, _far) = Lab::serving(RoleName::Vrrp, IDLE);
+        lab.supervisor.child(RoleName::Checker).unwrap().wanted = false;
+        lab.supervisor.child(RoleName::Checker).unwrap().set_pid_file(None);
+        lab.is_to_have(Needs { checker: true, ..ROUTERS });
+        assert_eq!(lab.started(RoleName::Checker), (1, true));
+        lab.supervisor.refused(RoleName::Vrrp, lab.supervisor.generation, "no memory");
+        assert_eq!(lab.refused(), Some("vrrp: no memory"));
+        assert_eq!(lab.started(RoleName::Checker), (1, false));
+        // Its process has not ended yet.
+        lab.is_to_have(Needs { checker: true, ..ROUTERS });
+        lab.take(&[RoleName::Vrrp]);
+        let who = vec![RoleName::Checker];
+        assert_eq!(lab.waits().map(|(who, _)| who), Some(who));
+        let ended = lab.end(RoleName::Checker).await;
+        lab.supervisor.ended(RoleName::Checker, ended);
+        assert_eq!(lab.started(RoleName::Checker), (2, true));
+        // If it is not wanted after all, its end has no consequences.
+        lab.supervisor.refused(RoleName::Checker, lab.supervisor.generation, "no memory");
+        let ended = lab.end(RoleName::Checker).await;
+        lab.supervisor.ended(RoleName::Checker, ended);
+        assert_eq!(lab.started(RoleName::Checker), (2, false));
+        assert!(!lab.supervisor.child(RoleName::Checker).unwrap().has_pid_file());
+        lab.end(RoleName::Vrrp).await;
+    });
+}
+
+#[test]
+fn a_role_that_hangs_when_a_reload_stops_it_is_killed_and_one_that_works_is_not() {
+    testing::run(async {
+        for role in [RoleName::Checker, RoleName::Runner] {
+            let (mut lab, _far) = Lab::serving(role, BUSY);
+            lab.supervisor.child(RoleName::Vrrp).unwrap().wanted = false;
+            lab.is_to_have(Needs::default());
+            lab.take(&[role]);
+            assert!(lab.supervisor.child(role).unwrap().is_stopping());
+            // The next reload waits for its end; that is no reason for patience.
+            lab.is_to_have(Needs { checker: true, checker_runner: true, ..Needs::default() });
+            for round in 1..=3 {
+                lab.worked(role).await;
+                lab.supervisor.child(role).unwrap().is_overdue();
+                assert!(lab.supervisor.silent_at() <= Some(Time::now()));
+                lab.supervisor.watch();
+                let limit = lab.supervisor.child(role).unwrap().silent_at();
+                assert!(limit > Some(Time::now()), "{role}, round {round}");
+            }
+            let child = lab.supervisor.child(role).unwrap();
+            child.signal(Signal::SIGSTOP);
+            let stopped = async {
+                while child.effort().unwrap().runnable {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, stopped).await.unwrap();
+            // The first checks may still see work.
+            for _ in 0..4 {
+                lab.supervisor.child(role).unwrap().is_overdue();
+                lab.supervisor.watch();
+            }
+            let child = lab.supervisor.child(role).unwrap();
+            let ended = tokio::time::timeout(PATIENCE, child.next()).await;
+            assert!(matches!(ended, Ok(Happened::Ended(Ended::AsTold))), "{role}: {ended:?}");
+            for child in &mut lab.supervisor.children {
+                child.kill();
+            }
+        }
+    });
+}
+
+#[test]
+fn two_processes_whose_channel_has_ended_get_another_one() {
+    testing::run(async {
+        let mut lab = Lab::new();
+        let mut vrrp = lab.run(RoleName::Vrrp, IDLE);
+        let mut runner = lab.run(RoleName::Runner, IDLE);
+        lab.is_in_force(1);
+        let connected = |told: &[ToRole]| {
+            told.iter().filter(|message| matches!(message, ToRole::Connect(_))).count()
+        };
+        lab.supervisor.connect(RoleName::Runner, RoleName::Vrrp);
+        assert_eq!(connected(&told(&mut vrrp).await), 1);
+        for (given, channels) in [(1, 1), (1, 0), (2, 1)] {
+            // An answer to one that is on its way asks for nothing.
+            let ask = FromRole::Unconnected { other: RoleName::Runner, given };
+            lab.supervisor.said(RoleName::Vrrp, ask);
+            lab.supervisor.pass_on();
+            assert_eq!(connected(&told(&mut vrrp).await), channels, "{given}");
+        }
+        assert_eq!(connected(&told(&mut runner).await), 3);
+        // Requested, and made for another reason before it was: one is enough.
+        lab.supervisor
+            .said(RoleName::Vrrp, FromRole::Unconnected { other: RoleName::Runner, given: 3 });
+        lab.supervisor.connect(RoleName::Runner, RoleName::Vrrp);
+        lab.supervisor.pass_on();
+        assert_eq!(connected(&told(&mut vrrp).await), 1);
+        lab.end(RoleName::Vrrp).await;
+        lab.end(RoleName::Runner).await;
     });
 }

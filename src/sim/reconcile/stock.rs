@@ -10,7 +10,7 @@ use crate::model::route::{MetricKind, RouteMetric, Rule};
 use crate::model::{Address, FilterSettings, LinkKind, Route, VirtualLink, sample};
 use crate::plan::filter::{Filter, FilterTable};
 use crate::plan::sync::{SyncDaemon, SyncRole};
-use crate::plan::{Identity, LinkObject, Object, Phase, Setting, SettingObject};
+use crate::plan::{Identity, LinkObject, Object, Phase, Setting, SettingObject, Settings};
 
 pub(super) fn name(link: &str) -> IfName {
     link.parse().unwrap()
@@ -218,7 +218,12 @@ pub(super) fn some_foreign(rng: &mut Rng) -> Vec<Object> {
             family: Family::V4,
             carries_v6: false,
         };
-        all.push(Object::Link(Box::new(LinkObject { link, mark: Box::default(), differs: false })));
+        all.push(Object::Link(Box::new(LinkObject {
+            link,
+            mark: Box::default(),
+            originals: Settings::default(),
+            differs: false,
+        })));
     }
     if rng.chance(50) {
         let settings = FilterSettings { table: "other".into(), ..FilterSettings::default() };
@@ -285,7 +290,12 @@ pub(super) fn some_link(rng: &mut Rng) -> Object {
         family: Family::V4,
         carries_v6: false,
     };
-    Object::Link(Box::new(LinkObject { link, mark: Box::default(), differs: false }))
+    Object::Link(Box::new(LinkObject {
+        link,
+        mark: Box::default(),
+        originals: Settings::default(),
+        differs: false,
+    }))
 }
 
 /// The same object, possibly as another program or configuration would have created it.

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 
 use super::*;
 
+mod bursts;
+mod links;
+
 const MEMBERS: u8 = 250;
 const LINKS: u32 = 4;
 
@@ -47,7 +50,7 @@ fn snapshot(links: u32) -> Snapshot {
         .take(LINKS as usize)
         .map(|l| Sight::address(l.index, prefix(&format!("10.{}.1.254/24", l.index.0 - 1))))
         .collect();
-    Snapshot { links, objects }
+    Snapshot { links, objects, ..Snapshot::default() }
 }
 
 /// The cost of one event and all steps that follow from it at the same time.
@@ -107,10 +110,11 @@ impl Host {
     fn count(&mut self, event: Event<'_>, cost: &mut Cost, answers: &mut VecDeque<(Token, u32)>) {
         self.engine.instances.visits.set(0);
         self.engine.looks = 0;
+        self.engine.objects.looks.set(0);
         self.out.clear();
         self.engine.handle(self.now, event, &mut self.out);
         let visits = self.engine.instances.visits.get();
-        let looks = std::mem::take(&mut self.engine.looks);
+        let looks = std::mem::take(&mut self.engine.looks) + self.engine.objects.looks.take();
         let changes = std::mem::take(&mut self.engine.entered);
         cost.visits += visits;
         cost.largest = cost.largest.max(visits + looks);

@@ -1,8 +1,8 @@
 //! Packet filters of instances that accept no packets for their addresses.
 
 use super::*;
-use crate::model::FilterSettings;
 use crate::model::extras::InstanceExtras;
+use crate::model::{FilterSettings, SyncSettings};
 use crate::plan::filter::{Element, Filter, FilterTableId};
 use crate::plan::{ChangeKind, Identity};
 use crate::status::vrrp::{Missing, MissingObject};
@@ -291,4 +291,32 @@ fn link_local_addresses_are_closed_on_their_interface() {
         assert_eq!(ops.last(), Some(&plus("fe80::100/64")), "{ops:?}");
         assert!(ops.contains(&plus(filter)), "{ops:?}");
     }
+}
+
+#[test]
+fn filters_and_daemons_that_could_not_be_read_are_not_missing() {
+    use crate::plan::Unread;
+    let mut config = closed(200);
+    config.sync_daemon =
+        Some(SyncSettings::following(config.instances[0].name.clone(), "enp0s9".parse().unwrap()));
+    let mut host = Host::new(config);
+    host.pass(10 * SECOND);
+    assert_eq!(host.state(), State::Master);
+    host.look();
+    let mut there = host.kernel();
+    there.objects.push(Sight::address(ETH, prefix(VIP)));
+    let mut look = |unread| {
+        host.event(Event::Kernel(Snapshot { unread, ..there.clone() }));
+        let mut ops = host.ops();
+        host.look();
+        ops.sort();
+        ops
+    };
+    let unread = Unread { filters: true, daemons: true };
+    assert_eq!(look(unread), [""; 0]);
+    // They are still known after that.
+    assert_eq!(look(unread), [""; 0]);
+    let daemon = plus("IPVS sync daemon (master) on enp0s9");
+    assert_eq!(look(Unread { daemons: false, ..unread }), [daemon]);
+    assert_eq!(look(Unread { filters: false, ..unread }), [plus(FILTER), plus(TABLE)]);
 }

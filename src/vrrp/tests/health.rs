@@ -123,6 +123,22 @@ fn a_script_that_does_not_end_is_not_started_again_until_the_runner_is() {
 }
 
 #[test]
+fn a_script_that_hangs_is_mentioned_once_a_run() {
+    let mut host = Host::new(tracked(0));
+    let mentioned = |host: &mut Host| {
+        let lines = host.logged();
+        lines.iter().filter(|line| line.contains("already running, expect idle")).count()
+    };
+    host.pass(8 * SECOND);
+    assert_eq!(mentioned(&mut host), 1);
+    host.pass(2 * SECOND);
+    assert_eq!(mentioned(&mut host), 0);
+    host.end_run(RunEnd::Exit(0));
+    host.pass(4 * SECOND);
+    assert_eq!(mentioned(&mut host), 1, "the next run hangs as well");
+}
+
+#[test]
 fn an_answer_that_does_not_come_counts_as_a_timeout_and_the_script_runs_again() {
     let mut host = Host::new(tracked(0));
     host.end_run(RunEnd::Exit(0));

@@ -75,6 +75,13 @@ impl Host {
         host
     }
 
+    /// Sends the adverts that are due, and does nothing else.
+    fn send_due(&mut self) {
+        while self.engine.advert_deadline().is_some_and(|at| at <= self.now) {
+            self.event(Event::Adverts);
+        }
+    }
+
     fn end_last_run(&mut self) {
         let run = self.seen.iter().rev().find_map(|a| match a {
             Action::RunScript { run, .. } => Some(*run),
@@ -312,7 +319,7 @@ fn adverts_leave_on_time_between_slices_and_are_of_one_configuration() {
         let occupied = host.engine.is_occupied();
         host.packets.clear();
         host.now = due;
-        host.event(Event::Adverts);
+        host.send_due();
         let sent = adverts(&mut host);
         assert_eq!(host.engine.is_occupied(), occupied, "adverts wait for nothing");
         for advert in &sent {
@@ -347,7 +354,7 @@ fn masters_go_on_until_they_say_farewell_the_next_one_due_first() {
     );
     // The slice takes so long that two more are due.
     host.now = host.now + 13 * MS;
-    host.event(Event::Adverts);
+    host.send_due();
     let sent: Vec<_> = adverts(&mut host).iter().map(|a| (a.0, a.1)).collect();
     assert_eq!(sent, [(45, 150), (41, 150)]);
     while host.engine.is_occupied() {
@@ -426,7 +433,7 @@ fn no_advert_leaves_on_a_link_that_is_down_while_masters_learn_of_it() {
         });
         assert!(host.engine.is_occupied() && host.engine.state("I5") == Some(State::Master));
         host.packets.clear();
-        host.event(Event::Adverts);
+        host.send_due();
         let sent: Vec<_> = adverts(&mut host).iter().map(|a| (a.0, a.1)).collect();
         // Those of the other link.
         assert_eq!(sent, [(43, 150), (44, 150)]);

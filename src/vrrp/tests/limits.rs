@@ -307,3 +307,32 @@ fn changes_of_state_are_never_among_the_lines_that_may_be_left_out() {
     let caused = lines.iter().filter(|(caused, _)| *caused).count();
     assert!(caused < 60, "{caused} lines caused by other routers");
 }
+
+/// The tests above, one of which must notice that a place logs every line.
+const TESTS: [fn(); 5] = [
+    each_reason_to_refuse_an_advert_is_one_line_and_a_count,
+    what_a_valid_advert_is_about_is_a_few_lines_and_a_count,
+    what_a_senders_clock_and_checksum_are_about_is_a_line_and_a_count,
+    adverts_that_cannot_be_sent_are_a_line_and_a_count,
+    unknown_virtual_router_ids_are_some_lines_and_a_count,
+];
+
+#[test]
+fn each_place_that_logs_for_others_is_limited() {
+    use crate::vrrp::limit::sites::{ASKED, REMOVED};
+    TESTS.iter().for_each(|test| test());
+    let asked = ASKED.take();
+    let sources = [
+        include_str!("../advert.rs"),
+        include_str!("../send.rs"),
+        include_str!("../transition.rs"),
+    ];
+    let written: usize = sources.iter().map(|text| text.matches("self.admits").count()).sum();
+    assert_eq!(asked.len(), written, "asked in these tests: {asked:#?}");
+    for site in asked {
+        REMOVED.set(Some(site));
+        let noticed = TESTS.iter().any(|test| catch_unwind(test).is_err());
+        REMOVED.set(None);
+        assert!(noticed, "no test notices that {site:?} is not limited");
+    }
+}

@@ -104,6 +104,7 @@ impl Host {
                 Sight::address(ETH, prefix("10.0.2.71/24")),
                 Sight::address(OTHER, prefix("10.0.3.71/24")),
             ],
+            ..Snapshot::default()
         }
     }
 

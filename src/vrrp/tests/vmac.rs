@@ -1,7 +1,7 @@
 //! Interfaces with a virtual MAC: they are created first, send adverts and announcements, and their absence is a fault.
 
 use super::*;
-use crate::plan::{ChangeKind, Identity, LinkAttributes, LinkObject, Setting, Settings};
+use crate::plan::{ChangeKind, Identity, LinkAttributes, LinkObject, Setting, Settings, VrfRole};
 
 const UPPER: IfIndex = IfIndex(9);
 const MAC: Mac = Mac([0, 0, 0x5e, 0, 1, 41]);
@@ -25,7 +25,12 @@ fn own_link(config: &Vrrp) -> model::VirtualLink {
 }
 
 fn object(config: &Vrrp) -> LinkObject {
-    LinkObject { link: own_link(config), mark: config.mark.clone(), differs: false }
+    LinkObject {
+        link: own_link(config),
+        mark: config.mark.clone(),
+        originals: Settings::default(),
+        differs: false,
+    }
 }
 
 fn told(kind: ChangeKind, change: impl FnOnce(&mut LinkAttributes)) -> Event<'static> {
@@ -164,6 +169,60 @@ fn an_interface_of_an_earlier_run_that_nothing_names_goes() {
     assert_eq!(start("", failover(100)), [""; 0]);
 }
 
+/// A run that was killed has left an interface, which tells the settings of its parent before it changed them.
+#[test]
+fn settings_that_an_earlier_run_could_not_restore_are_restored() {
+    let start = |config: Vrrp, now: [u32; 3]| {
+        let mut host = Host::off();
+        host.event(Event::Reload(Arc::new(Vrrp { mark: "ours".into(), ..config })));
+        let mut kernel = host.kernel();
+        let mut left = left_behind(ETH, "vrrp.41", "ours");
+        if let Some(crate::plan::Attributes::Link(found)) = left.attributes.as_deref_mut() {
+            found.originals = Settings([Some(0), Some(1), Some(0), None]);
+        }
+        kernel.objects.push(left);
+        let [ignore, filter, announce] = now.map(Some);
+        for link in kernel.links.iter_mut().filter(|link| link.index == ETH) {
+            link.settings = Settings([ignore, filter, announce, Some(0)]);
+        }
+        host.event(Event::Kernel(kernel));
+        host
+    };
+    let restored = |host: &mut Host| -> Vec<(Setting, Option<u32>)> {
+        let all = host.seen.iter().filter_map(|action| match action {
+            Action::Apply { ops, .. } => Some(ops.clone()),
+            _ => None,
+        });
+        let gone = all.flatten().filter(|op| matches!(op.verb, Verb::Delete { .. }));
+        gone.filter_map(|op| match op.object.as_ref() {
+            crate::plan::Object::Setting(object) => Some((object.setting, object.before)),
+            _ => None,
+        })
+        .collect()
+    };
+    let all = [
+        (Setting::ArpIgnore, Some(0)),
+        (Setting::ArpFilter, Some(1)),
+        (Setting::ArpAnnounce, Some(0)),
+    ];
+    // The interface is wanted: they are restored at the end.
+    let mut host = start(config(100), [1, 1, 2]);
+    assert_eq!(restored(&mut host), []);
+    host.event(Event::Link(upper(true)));
+    host.event(Event::Stop { keep_addresses: false });
+    let mut found = restored(&mut host);
+    found.sort();
+    assert_eq!(found, all);
+    // It is not wanted: at once, but for those that are as they were.
+    let mut host = start(failover(100), [1, 1, 2]);
+    let mut found = restored(&mut host);
+    found.sort();
+    assert_eq!(found, [all[0], all[2]]);
+    // Another program has set one since then.
+    let mut host = start(failover(100), [1, 1, 1]);
+    assert_eq!(restored(&mut host), [all[0]]);
+}
+
 #[test]
 fn what_the_kernel_refuses_is_a_fault_with_its_reason_and_tried_again() {
     for (errno, reason) in [
@@ -229,6 +288,28 @@ fn it_is_set_right_when_another_program_changes_it_but_not_for_ever() {
     host.pass(SECOND);
     assert_eq!(host.ops(), [format!("={MADE}")]);
     assert_eq!(host.state(), State::Backup);
+}
+
+/// Wherever the parent goes, and wherever another program puts the interface.
+#[test]
+fn it_is_in_the_vrf_of_its_parent() {
+    let mut host = master();
+    let parent = |vrf| Event::Link(Link { vrf, ..link(ETH, "enp0s8", true) });
+    let port = Some(VrfRole::Port { of: IfIndex(30) });
+    host.look();
+    host.event(parent(port));
+    assert_eq!(host.ops(), [format!("+{MADE}")]);
+    host.look();
+    host.event(told(ChangeKind::Present, |found| found.vrf = Some(IfIndex(30))));
+    host.event(parent(port));
+    assert_eq!(host.ops(), Vec::<String>::new(), "it is there");
+    host.event(told(ChangeKind::Present, |found| found.vrf = None));
+    assert_eq!(host.ops(), [format!("={MADE}")], "another program has moved it");
+    host.look();
+    host.event(told(ChangeKind::Present, |found| found.vrf = Some(IfIndex(30))));
+    host.event(parent(None));
+    assert_eq!(host.ops(), [format!("+{MADE}")]);
+    assert_eq!(host.state(), State::Master);
 }
 
 #[test]

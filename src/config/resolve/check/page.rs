@@ -4,7 +4,7 @@ use super::Load;
 use crate::config::block::checker::{TlsUrlBlock, UrlBlock};
 use crate::config::codes;
 use crate::config::diagnostic::{Class, Diagnostic};
-use crate::config::judging::Refused;
+use crate::config::schema::{Block, Refused, Slot};
 use crate::config::span::{Span, Spanned};
 use crate::model::checker::{Pattern, Url};
 
@@ -16,9 +16,11 @@ macro_rules! url {
             cx: &mut Load<'_>,
             refused: &mut Option<Refused>,
         ) -> Option<Url> {
-            let own = refused!(block, digest, status_code, regex);
-            *refused = refused.or(own);
-            let Some(path) = block.path.value() else {
+            *refused = refused.or_else(|| Block::refused(block));
+            let named = block.path.value().map(|path| path.0.clone());
+            // A path that cannot be used is never requested.
+            let Some(path) = named.or_else(|| Slot::refused(&block.path).map(|_| "/".into()))
+            else {
                 let message = "the url has no path, it is left out";
                 cx.report(
                     Diagnostic::error(&codes::INCOMPLETE, message)
@@ -41,7 +43,7 @@ macro_rules! url {
             };
             let compliant: fn(&$Block) -> Option<bool> = $compliant;
             Some(Url {
-                path: path.0.clone(),
+                path,
                 digest: block.digest.value().map(|d| d.0),
                 status,
                 virtualhost: block.virtualhost.value().map(|h| h.0.clone()),
