@@ -3,21 +3,22 @@
 use std::collections::BTreeMap;
 
 use evervip::base::{Family, IfIndex};
-use evervip::ipc::frame;
 use evervip::ipc::message::{
     CheckerPart, FromConfig, FromRole, FromRunner, LoadRequest, RunnerPart, ToRole, ToRunner,
     VrrpPart,
 };
+use evervip::ipc::{Difference, frame};
 use evervip::kernel::ipvs::message::{self, Body};
 use evervip::kernel::{monitor, netlink};
+use evervip::model::sample;
 use evervip::plan::ipvs::Op;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// One octet that selects the pair of roles, then a packet.
+/// One octet that selects the kind of message, then a packet.
 pub fn ipc(data: &[u8]) {
     let Some((kind, packet)) = data.split_first() else { return };
-    match kind % 9 {
+    match kind % 10 {
         0 => pass::<ToRole>(packet),
         1 => pass::<FromRole>(packet),
         2 => pass::<ToRunner>(packet),
@@ -26,8 +27,21 @@ pub fn ipc(data: &[u8]) {
         5 => pass::<FromConfig>(packet),
         6 => pass::<VrrpPart>(packet),
         7 => pass::<CheckerPart>(packet),
-        _ => pass::<RunnerPart>(packet),
+        8 => pass::<RunnerPart>(packet),
+        _ => difference(packet),
     }
+}
+
+/// One octet for the number of services of the earlier part, then the difference to it. Whatever numbers it names, it is
+/// refused or gives a part that is as large as it says; and the difference to that part gives it again.
+fn difference(data: &[u8]) {
+    let Some((count, octets)) = data.split_first() else { return };
+    let old: Vec<_> = (0..count % 8).map(|_| sample::balanced().services.swap_remove(0)).collect();
+    let Ok(difference) = frame::open::<Difference>(octets) else { return };
+    let Some(part) = difference.apply(&old) else { return };
+    assert!(part.lvs.services.len() <= old.len() + octets.len());
+    let again = Difference::between(&old, &part).apply(&old);
+    assert_eq!(again.as_ref(), Some(&part));
 }
 
 /// A decoded value survives encoding and decoding.

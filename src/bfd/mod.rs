@@ -18,12 +18,17 @@ use std::collections::BTreeMap;
 
 pub use event::{Action, Event, Report, Rx, SessionId};
 
+use crate::base::limit::Limit;
 use crate::base::rng::Rng;
 use crate::base::{Instant, Name};
 use crate::model::extras::Bfd;
 use crate::status::PEER;
 use crate::wire::bfd::{self, Malformed, Packet, State};
 use session::Session;
+
+/// Log lines about discarded packets: so many at once, and then one in this time.
+const BURST: u32 = 5;
+const PERIOD: Duration = Duration::from_secs(60);
 
 /// Why a packet is discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -49,6 +54,11 @@ pub struct Engine {
     rng: Rng,
     /// Until this time, sessions that have not come up yet are not reported as down.
     patient_until: Option<Instant>,
+    /// Number of packets that were ignored.
+    ignored: u64,
+    /// Log lines about them, and how many had none since the last line.
+    lines: Limit,
+    unsaid: u64,
 }
 
 impl Engine {
@@ -63,6 +73,9 @@ impl Engine {
             last: 0,
             rng: Rng::new(seed),
             patient_until: (!patience.is_zero()).then(|| now + patience),
+            ignored: 0,
+            lines: Limit::new(BURST, PERIOD),
+            unsaid: 0,
         }
     }
 
@@ -71,7 +84,7 @@ impl Engine {
         match event {
             Event::Packet { rx, octets } => {
                 if let Err(why) = self.packet(now, &rx, octets, out) {
-                    tracing::debug!(target: PEER, "BFD packet from {} ignored: {why}", rx.source);
+                    self.ignore(now, &rx, why);
                 }
             }
             Event::Timer => self.timer(now, out),
@@ -79,6 +92,26 @@ impl Engine {
             Event::Reload(sessions) => self.reload(now, sessions, out),
             Event::Stop => self.reload(now, Vec::new(), out),
         }
+    }
+
+    /// Counts a packet that is discarded. Any host can send such packets, at any rate: only some of them are logged.
+    fn ignore(&mut self, now: Instant, rx: &Rx, why: Refusal) {
+        self.ignored += 1;
+        if !self.lines.take(now) {
+            self.unsaid += 1;
+            return;
+        }
+        let before = match core::mem::take(&mut self.unsaid) {
+            0 => String::new(),
+            more => format!(" ({more} more before it)"),
+        };
+        tracing::debug!(target: PEER, "BFD packet from {} ignored: {why}{before}", rx.source);
+    }
+
+    /// Number of packets that belong to no session or are not valid.
+    #[must_use]
+    pub const fn ignored(&self) -> u64 {
+        self.ignored
     }
 
     /// When [`Event::Timer`] is due.

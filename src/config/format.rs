@@ -137,8 +137,8 @@ impl Layout {
     /// Puts a brace after its statement.
     fn open(&mut self) {
         let skipped = |l: &Line| matches!(l.kind, Kind::Blank | Kind::Comment);
-        let owner = self.lines.iter().rposition(|l| !skipped(l));
-        let after = match owner.and_then(|at| Some((at, self.lines.get_mut(at)?))) {
+        let statement = self.lines.iter().rposition(|l| !skipped(l));
+        let after = match statement.and_then(|at| Some((at, self.lines.get_mut(at)?))) {
             Some((at, line)) if line.kind == Kind::Statement && line.width() + 2 <= LINE => {
                 line.code.extend_from_slice(b" {");
                 line.kind = Kind::Open;

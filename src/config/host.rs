@@ -57,9 +57,9 @@ pub struct FileInfo {
     pub kind: FileKind,
     /// Permission bits, set-id and sticky bits included.
     pub mode: u32,
-    /// Owner.
+    /// The user it belongs to.
     pub uid: u32,
-    /// Group.
+    /// The group it belongs to.
     pub gid: u32,
 }
 

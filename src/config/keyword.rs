@@ -104,6 +104,8 @@ pub struct Keyword {
     pub dead: bool,
     /// Not part of keepalived 2.4.3.
     pub newer: bool,
+    /// Its value is a password or a key.
+    pub secret: bool,
 }
 
 impl Keyword {
@@ -126,6 +128,7 @@ impl Keyword {
             deprecated: None,
             dead: false,
             newer: false,
+            secret: false,
         }
     }
 
@@ -179,6 +182,12 @@ impl Keyword {
 
     pub(crate) const fn newer(mut self) -> Self {
         self.newer = true;
+        self
+    }
+
+    /// Its value is a password or a key.
+    pub(crate) const fn secret(mut self) -> Self {
+        self.secret = true;
         self
     }
 }

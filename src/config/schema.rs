@@ -172,7 +172,7 @@ impl<'a> Args<'a> {
         if let Some([mark @ (b'#' | b'!'), next, ..]) = behind.map(<[u8]>::trim_ascii_start)
             && !next.is_ascii_whitespace()
         {
-            let what = if name == "auth_pass" { "password" } else { "value" };
+            let what = if self.keyword.secret { "password" } else { "value" };
             new = new.help(format!(
                 "'{}' begins a comment: put the {what} between double quotes",
                 char::from(*mark)

@@ -1,7 +1,7 @@
 //! The interpreter of the check engine: probes as tasks, the kernel's table on a thread of its own, the clock.
 //!
 //! Everything runs on one tokio thread except netlink, which may take long if a table is large or a module must be
-//! loaded. Notices, the record of our services and the summary are passed to the owner of this value, the role.
+//! loaded. Notices, the record of our services and the summary are passed to the role, which holds this value.
 
 use core::net::IpAddr;
 use core::pin::Pin;

@@ -93,8 +93,6 @@ pub struct Driver {
     /// A configuration that is being applied.
     reloading: Option<Reloading>,
     sockets: Sockets,
-    /// Instances or links changed: the queues of the sockets may have to be of another size.
-    resize: bool,
     routers: BTreeMap<IfIndex, bool>,
 }
 
@@ -157,7 +155,6 @@ impl Driver {
             beat: BEAT,
             reloading: None,
             sockets: Sockets::open()?,
-            resize: false,
             routers: BTreeMap::new(),
         };
         Ok((driver, handle))
@@ -230,8 +227,7 @@ impl Driver {
             self.inputs();
         }
         self.reloaded();
-        if self.resize && !self.engine.is_occupied() {
-            self.resize = false;
+        if !self.engine.is_occupied() {
             self.sockets.resize(self.engine.receive_buffer());
         }
         if !self.engine.is_occupied()
@@ -290,7 +286,6 @@ impl Driver {
                     self.sockets.forget(index);
                     self.routers.remove(&index);
                 }
-                self.resize |= matches!(event, Event::Kernel(_) | Event::Link(_));
                 if matches!(event, Event::Stop { .. }) {
                     // The supervisor is less patient now.
                     self.beat = BEAT;
@@ -304,7 +299,6 @@ impl Driver {
             Input::Reload { config, scheduling } => {
                 let adverts = config.instances.iter().map(crate::model::Instance::copies).sum();
                 self.reloading = Some(Reloading { adverts, scheduling });
-                self.resize = true;
                 self.handle(now, Event::Reload(config));
             }
             Input::Look { request } => self.looks.ask(request),

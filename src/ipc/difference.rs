@@ -49,15 +49,18 @@ impl Difference {
         Self { global: global.clone(), lvs, pieces }
     }
 
-    /// The new part, given the services of the earlier one; none if they do not fit.
+    /// The new part, given the services of the earlier one; none if they do not fit. No service stands in a part twice, so
+    /// a few octets cannot stand for any number of them.
     #[must_use]
     pub fn apply(self, old: &[Shared<Service>]) -> Option<CheckerPart> {
         let Self { global, mut lvs, pieces } = self;
+        let mut left = old.len();
         for piece in pieces {
             match piece {
                 Piece::Same { from, count } => {
-                    let from = usize::try_from(from).ok()?;
-                    let to = from.checked_add(usize::try_from(count).ok()?)?;
+                    let (from, count) = (usize::try_from(from).ok()?, usize::try_from(count).ok()?);
+                    let to = from.checked_add(count)?;
+                    left = left.checked_sub(count)?;
                     lvs.services.extend_from_slice(old.get(from..to)?);
                 }
                 Piece::New(service) => lvs.services.push(service),
@@ -131,6 +134,10 @@ mod tests {
         assert_eq!(difference.clone().apply(&old.lvs.services[..4]), None);
         let other = Piece::Same { from: u32::MAX, count: u32::MAX };
         let difference = Difference { pieces: vec![other], ..difference };
-        assert_eq!(difference.apply(&new.lvs.services), None);
+        assert_eq!(difference.clone().apply(&new.lvs.services), None);
+        // A few octets for many services.
+        let again = || Piece::Same { from: 0, count: 5 };
+        let difference = Difference { pieces: vec![again(), again()], ..difference };
+        assert_eq!(difference.apply(&old.lvs.services), None);
     }
 }

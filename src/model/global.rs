@@ -143,7 +143,7 @@ pub struct TimedCommand {
 pub struct Fifo {
     /// The pipe.
     pub path: Box<[u8]>,
-    pub owner: Option<User>,
+    pub account: Option<User>,
     /// The program that reads it.
     pub script: Option<Command>,
 }

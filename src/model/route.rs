@@ -230,7 +230,7 @@ pub struct Rule {
     pub destination_ports: Option<(u16, u16)>,
     /// The action for matching packets.
     pub action: RuleAction,
-    /// `protocol`: owner of the rule.
+    /// `protocol`: which program the rule is from.
     pub protocol: u8,
     /// `no_track`: do not follow interfaces and do not react when another program removes it.
     pub no_track: bool,

@@ -349,6 +349,23 @@ impl<C: Copy + PartialEq> Table<C> {
         self.looks.set(self.looks.get() + 1);
     }
 
+    /// Whether an entry is on an interface.
+    #[must_use]
+    pub fn has_any(&self, name: &IfName) -> bool {
+        let first = (name.clone(), ObjectId(0));
+        self.by_interface.range(first..).next().is_some_and(|(other, _)| other == name)
+    }
+
+    /// The names of the interfaces of all entries, each once.
+    pub fn interfaces(&self) -> impl Iterator<Item = &IfName> {
+        let after = |name: &IfName| {
+            let last = (name.clone(), ObjectId(u32::MAX));
+            self.by_interface.range((Bound::Excluded(last), Bound::Unbounded)).next()
+        };
+        let first = self.by_interface.first();
+        core::iter::successors(first, move |(name, _)| after(name)).map(|(name, _)| name)
+    }
+
     pub(super) fn depend_on(&self, address: IpAddr) -> Vec<ObjectId> {
         let all = (address, ObjectId(0))..=(address, ObjectId(u32::MAX));
         self.by_source.range(all).map(|(_, id)| *id).collect()

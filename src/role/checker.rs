@@ -18,7 +18,8 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{
-    Catalogue, CheckerPart, Difference, FromRole, Memory, RoleName, ToRole, ToRunner, Told, frame,
+    Catalogue, CheckerPart, Difference, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner,
+    Told, frame,
 };
 use crate::model::Lvs;
 use crate::sys::{clock, memfd, process, sched};
@@ -199,13 +200,15 @@ impl Role {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Ran(run, end) => self.driver.ran(run, end),
+            Said::Runner(FromRunner::Ran { run, end }) => self.driver.ran(run, end),
             Said::Asked(id) => {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
-            Said::Reports(reports) => self.driver.reports(reports),
-            Said::Nothing => {}
+            Said::Runner(FromRunner::Reports(reports)) => self.driver.reports(reports),
+            // Notices are the business of `Peers`.
+            Said::Runner(FromRunner::Began { .. } | FromRunner::Delivered { .. })
+            | Said::Nothing => {}
         }
     }
 

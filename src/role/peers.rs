@@ -14,7 +14,7 @@ use crate::ipc::{
     peer::{next, next_with_fd},
 };
 use crate::model::Command;
-use crate::status::{Notice, RunEnd, TrackReport};
+use crate::status::Notice;
 use crate::sys::channel::Channel;
 
 /// Time that the runner gets to accept the last notices.
@@ -45,10 +45,8 @@ pub(super) fn peer<Out: Serialize, In: DeserializeOwned>(
 /// A message of one of them.
 #[derive(Debug)]
 pub(super) enum Said {
-    /// The runner ended a run.
-    Ran(u64, RunEnd),
-    /// The runner observed these tracked objects.
-    Reports(Vec<TrackReport>),
+    /// A message of the runner that is not about notices.
+    Runner(FromRunner),
     /// `api` requests a view, with this number.
     Asked(u64),
     /// Nothing that concerns the role.
@@ -104,8 +102,9 @@ impl Peers {
                 self.notices.delivered(id);
                 self.send_notices();
             }
-            Some(FromRunner::Ran { run, end }) => return Said::Ran(run, end),
-            Some(FromRunner::Reports(reports)) => return Said::Reports(reports),
+            Some(message @ (FromRunner::Ran { .. } | FromRunner::Reports(_))) => {
+                return Said::Runner(message);
+            }
             None => self.lose_runner(),
         }
         Said::Nothing

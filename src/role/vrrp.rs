@@ -22,7 +22,9 @@ use crate::bfd::Report;
 use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
-use crate::ipc::{Catalogue, FromRole, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame};
+use crate::ipc::{
+    Catalogue, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame,
+};
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
 use crate::kernel::nft::Filters;
@@ -324,12 +326,16 @@ impl Role {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Ran(run, end) => self.event(Event::Ran { run: RunId(run), end }),
-            Said::Reports(reports) => {
+            Said::Runner(FromRunner::Ran { run, end }) => {
+                self.event(Event::Ran { run: RunId(run), end });
+            }
+            Said::Runner(FromRunner::Reports(reports)) => {
                 reports.into_iter().for_each(|report| self.event(Event::Report(report)));
             }
             Said::Asked(id) => self.look(Look::Answer(id)),
-            Said::Nothing => {}
+            // Notices are the business of `Peers`.
+            Said::Runner(FromRunner::Began { .. } | FromRunner::Delivered { .. })
+            | Said::Nothing => {}
         }
     }
 

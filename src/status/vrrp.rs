@@ -59,6 +59,28 @@ pub struct Summary {
     pub reports: Option<u32>,
 }
 
+impl Summary {
+    /// Joins this part of a summary with the next one; the time is that of the first part.
+    #[must_use]
+    pub fn joined(mut self, next: Self) -> Self {
+        let Self { at: _, instances, groups, trackers, interfaces, settings, reports } = next;
+        let mut instances = instances.into_iter();
+        if let Some(begun) = self.instances.last_mut()
+            && instances.as_slice().first().is_some_and(|one| one.name == begun.name)
+            && let Some(rest) = instances.next()
+        {
+            begun.own.extend(rest.own);
+        }
+        self.instances.extend(instances);
+        self.groups.extend(groups);
+        self.trackers.extend(trackers);
+        self.interfaces.extend(interfaces);
+        self.settings.extend(settings);
+        self.reports = self.reports.or(reports);
+        self
+    }
+}
+
 /// One instance in a [`Summary`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstanceSummary {
@@ -111,11 +133,20 @@ pub struct Vrrp {
 }
 
 impl Vrrp {
-    /// Joins this part of a view with the next one; counters are those of the next one.
+    /// Joins this part of a view with the next one; counters are those of the next one. An instance at the end of this
+    /// part and the beginning of the next one is one, with the kernel objects of both.
     #[must_use]
     pub fn joined(mut self, next: Self) -> Self {
         let Self { schema, at, instances, groups, trackers, unknown_vrid, malformed } = next;
         (self.schema, self.at) = (schema, at);
+        let mut instances = instances.into_iter();
+        if let Some(begun) = self.instances.last_mut()
+            && instances.as_slice().first().is_some_and(|one| one.name == begun.name)
+            && let Some(rest) = instances.next()
+        {
+            begun.objects_present += rest.objects_present;
+            begun.objects_missing.extend(rest.objects_missing);
+        }
         self.instances.extend(instances);
         self.groups.extend(groups);
         self.trackers.extend(trackers);

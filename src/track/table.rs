@@ -113,6 +113,11 @@ impl<U: Copy> Table<U> {
         self.by_subject.get(subject).copied()
     }
 
+    /// The objects of all rows.
+    pub fn subjects(&self) -> impl Iterator<Item = &Subject> {
+        self.by_subject.keys()
+    }
+
     /// The object of a row.
     #[must_use]
     pub fn subject(&self, id: TrackerId) -> Option<&Subject> {

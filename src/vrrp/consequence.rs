@@ -5,12 +5,16 @@
 //! `job`): no packet, silence or other event is judged when only some instances know of a change. Adverts that are due
 //! meanwhile are sent, but not on a link that is down or gone (`Engine::may_advertise`).
 
+use std::sync::Arc;
+
 use super::event::InstanceId;
+use super::instance::say;
 use super::job::{Job, Progress};
+use super::object::Claimant;
 use super::{Engine, Moment, Timer};
 use crate::base::{IfIndex, IfName};
 use crate::model::Weight;
-use crate::plan::{Identity, ObjectId, Position};
+use crate::plan::{Identity, Object, ObjectId, Position};
 use crate::track::{Effect, State, TrackerId};
 
 /// What follows from a change.
@@ -18,8 +22,15 @@ use crate::track::{Effect, State, TrackerId};
 pub(super) enum Consequence {
     /// Each of these instances takes note of it.
     Each { what: What, ids: std::vec::IntoIter<InstanceId> },
-    /// The state of what these instances track has changed.
-    Tracked { before: State, after: State, users: std::vec::IntoIter<(InstanceId, Weight)> },
+    /// The state of what these instances track has changed. `line`: each one logs this.
+    Tracked {
+        before: State,
+        after: State,
+        line: Option<String>,
+        users: std::vec::IntoIter<(InstanceId, Weight)>,
+    },
+    /// These lost an object to another program: it counts for each of them, and one of them logs it.
+    Restored { object: Arc<Object>, claimants: Vec<Claimant>, next: usize, logged: bool },
     /// Instances and groups whose health or priority changed change their state.
     Act,
     /// The objects of a deleted interface are forgotten. `affected` are compared with the kernel at the end.
@@ -55,6 +66,8 @@ pub(super) enum What {
 
 /// Pieces of a job (see `job::EFFORT`) that one instance costs.
 const PIECE: usize = 1;
+/// The same if the instance logs a line.
+const LINE: usize = 2;
 /// Objects that are put in doubt for one such piece,
 const OBJECTS: usize = 4;
 /// and those that get other places.
@@ -97,11 +110,19 @@ impl Engine {
         self.consequences.push_back(Consequence::Place { name, changed, at, entries });
     }
 
+    /// Notes that another program removed an object of these claimants.
+    pub(super) fn then_count_restored(&mut self, object: Arc<Object>, claimants: Vec<Claimant>) {
+        let (next, logged) = (0, false);
+        self.consequences.push_back(Consequence::Restored { object, claimants, next, logged });
+    }
+
     /// Notes a new state of a tracked object.
     pub(super) fn note_tracker(&mut self, tracker: TrackerId, after: State) {
         let Some(before) = self.trackers.set(tracker, after) else { return };
         let users = self.trackers.users(tracker).to_vec().into_iter();
-        self.consequences.push_back(Consequence::Tracked { before, after, users });
+        let line =
+            self.trackers.subject(tracker).and_then(|s| super::tracker::line_of_user(s, after));
+        self.consequences.push_back(Consequence::Tracked { before, after, line, users });
     }
 
     /// The state of a tracked object is known or has changed.
@@ -140,19 +161,52 @@ impl Engine {
                         self.consequences.pop_front();
                     }
                 }
-                Some(Consequence::Tracked { before, after, users }) => {
+                Some(Consequence::Tracked { before, after, line, users }) => {
                     if let Some((id, weight)) = users.next() {
                         let (before, after) = (*before, *after);
-                        self.spend(PIECE);
+                        let cost = if line.is_some() { LINE } else { PIECE };
                         if let Some(instance) = self.instances.get_mut(id) {
+                            if let Some(line) = line {
+                                say!(info, *instance, "{line}");
+                            }
                             let effects = (Effect::of(before, weight), Effect::of(after, weight));
                             instance.standing.replace(effects.0, effects.1);
                         }
+                        self.spend(cost);
                         self.recount(id);
                         self.enqueue(id);
                     } else {
                         self.consequences.pop_front();
                     }
+                }
+                Some(Consequence::Restored { object, claimants, next, logged }) => {
+                    let Some(claimant) = claimants.get(*next) else {
+                        self.consequences.pop_front();
+                        continue;
+                    };
+                    *next += 1;
+                    let (id, always) = match claimant {
+                        Claimant::Instance(id) => (Some(*id), false),
+                        Claimant::Link(id) => (Some(*id), true),
+                        Claimant::Standby(_) | Claimant::Host => (None, false),
+                    };
+                    if let Some(instance) = id.and_then(|id| self.instances.get_mut(id))
+                        && (always || instance.is_master())
+                    {
+                        instance.counters.objects_restored += 1;
+                        if !core::mem::replace(logged, true) {
+                            let others = match claimants.len() {
+                                0 | 1 => String::new(),
+                                all => format!(" ({all} instances use it)"),
+                            };
+                            say!(
+                                warn,
+                                *instance,
+                                "{object} was removed by another program, restoring it{others}"
+                            );
+                        }
+                    }
+                    self.spend(PIECE);
                 }
                 Some(Consequence::Act) => {
                     self.act(moment);

@@ -172,33 +172,59 @@ pub const fn says_farewell(from: State, to: State) -> bool {
 mod tests {
     use super::*;
 
+    /// Every input, by walking from one to the next.
+    fn every_input() -> Vec<Input> {
+        use Rank::*;
+        let ranks = |rank: Rank| match rank {
+            Leaving => Some(Lower),
+            Lower => Some(EqualBelow),
+            EqualBelow => Some(EqualSelf),
+            EqualSelf => Some(EqualAbove),
+            EqualAbove => Some(Higher),
+            Higher => None,
+        };
+        let following = |input: &Input| match *input {
+            Input::Fit => Some(Input::Unfit),
+            Input::Unfit => Some(Input::Timer { agreed: true }),
+            Input::Timer { agreed: true } => Some(Input::Timer { agreed: false }),
+            Input::Timer { agreed: false } => Some(Input::Rise),
+            Input::Rise => Some(Input::Yield),
+            Input::Yield => Some(Input::Shutdown),
+            Input::Shutdown => Some(Input::Advert { rank: Leaving, tolerant: false }),
+            Input::Advert { rank, tolerant: false } => Some(Input::Advert { rank, tolerant: true }),
+            Input::Advert { rank, tolerant: true } => {
+                ranks(rank).map(|rank| Input::Advert { rank, tolerant: false })
+            }
+        };
+        core::iter::successors(Some(Input::Fit), following).collect()
+    }
+
     /// Every state with every input.
     #[test]
     fn the_whole_table() {
         use Rank::*;
         use State::*;
         use Step::*;
-        let heard = |rank| Input::Advert { rank, tolerant: false };
-        let tolerated = |rank| Input::Advert { rank, tolerant: true };
-        let same = |rank, steps: [Step; 4]| [(heard(rank), steps), (tolerated(rank), steps)];
-        let mut rows = vec![
+        assert_eq!(every_input().len(), 7 + 2 * 6);
+        for input in every_input() {
             // Init, Backup, Master, Fault
-            (Input::Fit, [Enter(Backup), Stay, Stay, Enter(Backup)]),
-            (Input::Unfit, [Enter(Fault), Enter(Fault), Enter(Fault), Stay]),
-            (Input::Timer { agreed: true }, [Stay, Enter(Master), Advertise, Stay]),
-            (Input::Timer { agreed: false }, [Stay, Wait, Advertise, Stay]),
-            (Input::Rise, [Enter(Master), Enter(Master), Stay, Enter(Master)]),
-            (Input::Yield, [Stay, Stay, Enter(Backup), Stay]),
-            (Input::Shutdown, [Enter(Init); 4]),
-            (heard(Lower), [Stay, Discard, Reassert, Stay]),
-            (tolerated(Lower), [Stay, Follow, Reassert, Stay]),
-        ];
-        rows.extend(same(Leaving, [Stay, TakeOverSoon, Assert, Stay]));
-        rows.extend(same(EqualBelow, [Stay, Follow, Reassert, Stay]));
-        rows.extend(same(EqualSelf, [Stay, Follow, Echo, Stay]));
-        rows.extend(same(EqualAbove, [Stay, Follow, Enter(Backup), Stay]));
-        rows.extend(same(Higher, [Stay, Follow, Enter(Backup), Stay]));
-        for (input, steps) in rows {
+            let steps = match input {
+                Input::Fit => [Enter(Backup), Stay, Stay, Enter(Backup)],
+                Input::Unfit => [Enter(Fault), Enter(Fault), Enter(Fault), Stay],
+                Input::Timer { agreed: true } => [Stay, Enter(Master), Advertise, Stay],
+                Input::Timer { agreed: false } => [Stay, Wait, Advertise, Stay],
+                Input::Rise => [Enter(Master), Enter(Master), Stay, Enter(Master)],
+                Input::Yield => [Stay, Stay, Enter(Backup), Stay],
+                Input::Shutdown => [Enter(Init); 4],
+                Input::Advert { rank: Lower, tolerant: false } => [Stay, Discard, Reassert, Stay],
+                Input::Advert { rank: Lower, tolerant: true } => [Stay, Follow, Reassert, Stay],
+                Input::Advert { rank: Leaving, .. } => [Stay, TakeOverSoon, Assert, Stay],
+                Input::Advert { rank: EqualBelow, .. } => [Stay, Follow, Reassert, Stay],
+                Input::Advert { rank: EqualSelf, .. } => [Stay, Follow, Echo, Stay],
+                Input::Advert { rank: EqualAbove | Higher, .. } => {
+                    [Stay, Follow, Enter(Backup), Stay]
+                }
+            };
             for (state, want) in [Init, Backup, Master, Fault].into_iter().zip(steps) {
                 assert_eq!(step(state, input), want, "{input:?} in {state}");
             }

@@ -368,6 +368,8 @@ impl Engine {
             }
             assert_eq!(group.counts, counts, "{}", group.config.name);
         }
+        let buffers = self.instances.iter().map(|i| u64::from(self.receive_buffer_of(i)));
+        assert_eq!(self.receive_buffer, buffers.sum::<u64>());
         for instance in self.instances.iter() {
             let mut standing = crate::track::Standing::default();
             for reference in &instance.references {

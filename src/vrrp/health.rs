@@ -112,13 +112,16 @@ impl Engine {
         self.memberships.get(&(interface, address)).and_then(|m| m.refused)
     }
 
-    /// Recomputes the instance's own faults.
+    /// Recomputes what is kept about an instance and depends on its interfaces: its own faults, and the room that its
+    /// adverts need.
     pub(super) fn refresh(&mut self, id: InstanceId) {
-        let new = self.instance(id).map(|i| (self.own_faults(i), self.awaits_upper(i)));
-        let Some((faults, awaits_upper)) = new else { return };
-        if let Some(instance) = self.instances.get_mut(id)
-            && (instance.own_faults, instance.awaits_upper) != (faults, awaits_upper)
-        {
+        let Some(instance) = self.instance(id) else { return };
+        let (faults, awaits_upper) = (self.own_faults(instance), self.awaits_upper(instance));
+        let buffer = self.receive_buffer_of(instance);
+        let Some(instance) = self.instances.get_mut(id) else { return };
+        let before = core::mem::replace(&mut instance.receive_buffer, buffer);
+        self.receive_buffer = self.receive_buffer + u64::from(buffer) - u64::from(before);
+        if (instance.own_faults, instance.awaits_upper) != (faults, awaits_upper) {
             (instance.own_faults, instance.awaits_upper) = (faults, awaits_upper);
             self.recount(id);
         }

@@ -96,6 +96,8 @@ pub(super) struct Instance {
     /// The combined effect of all of them.
     pub standing: Standing,
     pub own_faults: OwnFaults,
+    /// Octets of a received packet's queue that it requires.
+    pub receive_buffer: u32,
     /// It is queued for a later slice.
     pub queued: bool,
     /// The objects it wants in the kernel while it is master: virtual addresses, advertised ones first, then routes.
@@ -190,6 +192,7 @@ impl Instance {
             references: Vec::new(),
             standing: Standing::default(),
             own_faults: OwnFaults::default(),
+            receive_buffer: 0,
             queued: false,
             entries: Vec::new(),
             in_flight: 0,

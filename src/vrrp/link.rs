@@ -8,6 +8,7 @@ use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
 use crate::plan::{Position, Sight, VrfRole};
+use crate::track::Subject;
 
 /// A snapshot of the whole kernel that is being processed.
 #[derive(Debug)]
@@ -184,10 +185,7 @@ impl Engine {
 
     /// The device of a VRF came or went: notes that the instances in it are reconsidered.
     fn vrf_changed(&mut self, name: &IfName) {
-        let inside =
-            |id: &InstanceId| self.instance(*id).is_some_and(|i| i.config.vrf() == Some(name));
-        let concerned = self.instances.ids().into_iter().filter(inside).collect();
-        self.each(What::Refresh, concerned);
+        self.each(What::Refresh, self.instances.in_vrf(name));
         self.then_act();
     }
 
@@ -220,10 +218,23 @@ impl Engine {
 
     /// Whether the configuration names an interface.
     fn names(&self, name: &IfName) -> bool {
-        let tracker = crate::track::Subject::Interface(name.clone());
-        !self.instances.on_interface(name).is_empty()
-            || !self.objects.some_on_interface(name, &mut Position::default(), 1).is_empty()
+        let tracker = Subject::Interface(name.clone());
+        self.instances.has_any(name)
+            || self.objects.has_any(name)
             || self.trackers.find(&tracker).is_some()
+    }
+
+    /// The names of interfaces in the configuration, each once.
+    pub(super) fn named(&self) -> impl Iterator<Item = &IfName> {
+        let of_instances = self.instances.interfaces();
+        let of_objects = self.objects.interfaces().filter(|name| !self.instances.has_any(name));
+        let tracked = self.trackers.subjects().filter_map(|subject| match subject {
+            Subject::Interface(name) => Some(name),
+            _ => None,
+        });
+        let tracked =
+            tracked.filter(|name| !self.instances.has_any(name) && !self.objects.has_any(name));
+        of_instances.chain(of_objects).chain(tracked)
     }
 
     /// The names that refer to an interface: its own, unless that still refers to another one, and former ones.
@@ -231,12 +242,6 @@ impl Engine {
         let own = self.links.get(&index).map(|link| link.name.clone());
         let own = own.filter(|name| self.link_names.get(name) == Some(&index));
         own.into_iter().chain(self.aliases.get(&index).into_iter().flatten().cloned()).collect()
-    }
-
-    /// Which interfaces the configured names refer to, for the next process of this role.
-    pub(super) fn meanings(&self) -> Vec<(IfName, IfIndex)> {
-        let all = self.link_names.iter().filter(|(name, _)| self.names(name));
-        all.map(|(name, index)| (name.clone(), *index)).collect()
     }
 
     /// Former names of interfaces.

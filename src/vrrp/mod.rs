@@ -86,6 +86,7 @@ use registry::Registry;
 use script::Script;
 use sweep::Sweep;
 use timers::{Timer, Timers};
+pub use view::Position;
 
 /// Longest time a change of state waits for the kernel before scripts are told.
 const NOTICE_PATIENCE: core::time::Duration = core::time::Duration::from_secs(1);
@@ -168,6 +169,8 @@ pub struct Engine {
     /// Remaining frames that this step may send, and addresses that it may examine for that.
     frames: u32,
     visits: u32,
+    /// What all instances require together, see [`Engine::receive_buffer`].
+    receive_buffer: u64,
     /// At least one instance uses the IP authentication header.
     hears_ah: bool,
     /// The time of day, and when it was reported.
@@ -250,6 +253,7 @@ impl Engine {
             silent_until: now,
             frames: garp::SLICE,
             visits: garp::VISITS,
+            receive_buffer: 0,
             hears_ah: false,
             told_time: None,
             unknown_vrids: limit::UnknownVrids::default(),

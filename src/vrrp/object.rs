@@ -3,7 +3,7 @@
 
 use super::consequence::What;
 use super::event::InstanceId;
-use super::instance::{Instance, say};
+use super::instance::Instance;
 use super::registry::Registry;
 use super::{Action, Engine, HOLD_DOWN, LONGEST_HOLD_DOWN, Moment, Phase, Timer, filter};
 use crate::base::IfIndex;
@@ -156,19 +156,7 @@ impl Engine {
             tracing::warn!("static {object} was removed by another program, restoring it");
         }
         self.table_taken(entry);
-        for claimant in claimants {
-            let (id, always) = match claimant {
-                Claimant::Instance(id) => (id, false),
-                Claimant::Link(id) => (id, true),
-                Claimant::Standby(_) | Claimant::Host => continue,
-            };
-            if let Some(instance) = self.instance_mut(id)
-                && (always || instance.is_master())
-            {
-                instance.counters.objects_restored += 1;
-                say!(warn, *instance, "{object} was removed by another program, restoring it");
-            }
-        }
+        self.then_count_restored(object, claimants);
         self.may_set_right(moment, entry)
     }
 

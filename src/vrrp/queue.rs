@@ -7,14 +7,14 @@ use crate::model::vrrp::{ReceiveBuffers, Version};
 use crate::wire::{ip, vrrp};
 
 impl Engine {
-    /// Octets that the instances require together (`kernel_rx_buf_size`, else `vrrp_rx_bufs_policy`); 0 if none is
+    /// Octets that the instances require together, maintained as they change (`kernel_rx_buf_size`, else `vrrp_rx_bufs_policy`); 0 if none is
     /// configured.
     #[must_use]
-    pub fn receive_buffer(&self) -> u64 {
-        self.instances.iter().map(|instance| u64::from(self.receive_buffer_of(instance))).sum()
+    pub const fn receive_buffer(&self) -> u64 {
+        self.receive_buffer
     }
 
-    fn receive_buffer_of(&self, instance: &Instance) -> u32 {
+    pub(super) fn receive_buffer_of(&self, instance: &Instance) -> u32 {
         let own = instance.config.extras.as_ref().and_then(|extras| extras.receive_buffer);
         if let Some(own) = own.filter(|own| *own > 0) {
             return own;

@@ -25,6 +25,8 @@ pub(super) struct Registry {
     by_interface: BTreeMap<IfName, Vec<InstanceId>>,
     /// Instances by the source address that they wait for when it is not on this host.
     by_source: BTreeMap<IpAddr, Vec<InstanceId>>,
+    /// Instances by the device of the VRF that they are in.
+    by_vrf: BTreeMap<IfName, Vec<InstanceId>>,
     /// Interfaces of instances that own their addresses.
     owners: BTreeSet<IfName>,
     /// The numbers of all instances.
@@ -32,6 +34,9 @@ pub(super) struct Registry {
     /// Number of visits to instances: the cost of a step, independent of the machine.
     #[cfg(test)]
     pub visits: core::cell::Cell<u64>,
+    /// Number of their objects that were shown.
+    #[cfg(test)]
+    pub viewed: core::cell::Cell<u64>,
 }
 
 impl Registry {
@@ -59,7 +64,18 @@ impl Registry {
         self.slab.iter().map(|(_, instance)| instance)
     }
 
-    #[cfg(test)]
+    /// Counts objects of instances that a view shows.
+    #[cfg_attr(not(test), allow(clippy::unused_self, reason = "only tests count"))]
+    pub fn view(&self, _count: usize) {
+        #[cfg(test)]
+        self.viewed.set(self.viewed.get() + _count as u64);
+    }
+
+    /// All instances in the same order, without the first ones.
+    pub fn iter_from(&self, skip: usize) -> impl Iterator<Item = &Instance> {
+        self.numbers.iter().skip(skip).filter_map(|id| self.get(*id))
+    }
+
     pub fn len(&self) -> usize {
         self.slab.len()
     }
@@ -92,6 +108,7 @@ impl Registry {
         self.by_name.clear();
         self.by_interface.clear();
         self.by_source.clear();
+        self.by_vrf.clear();
         self.owners.clear();
     }
 
@@ -101,6 +118,9 @@ impl Registry {
         self.by_name.insert(instance.config.name.clone(), id);
         if let Some(source) = instance.config.source.filter(|_| instance.config.needs_source()) {
             self.by_source.entry(source).or_default().push(id);
+        }
+        if let Some(vrf) = instance.config.vrf() {
+            self.by_vrf.entry(vrf.clone()).or_default().push(id);
         }
         let upper = instance.config.own_link().map(|link| &link.name);
         for name in core::iter::once(&instance.config.interface).chain(upper) {
@@ -119,6 +139,23 @@ impl Registry {
     /// The instances of which one interface has this name.
     pub fn on_interface(&self, name: &IfName) -> Vec<InstanceId> {
         self.by_interface.get(name).cloned().unwrap_or_default()
+    }
+
+    /// Whether one interface of an instance has this name.
+    pub fn has_any(&self, name: &IfName) -> bool {
+        #[cfg(test)]
+        self.visit(1);
+        self.by_interface.contains_key(name)
+    }
+
+    /// The names of the interfaces of all instances, each once.
+    pub fn interfaces(&self) -> impl Iterator<Item = &IfName> {
+        self.by_interface.keys()
+    }
+
+    /// The instances in the VRF of this device.
+    pub fn in_vrf(&self, vrf: &IfName) -> Vec<InstanceId> {
+        self.by_vrf.get(vrf).cloned().unwrap_or_default()
     }
 
     /// Whether an instance of which one interface has this name owns its addresses.

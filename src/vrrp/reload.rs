@@ -550,6 +550,9 @@ impl Engine {
         };
         moment.out.extend(notice.map(Action::Notify));
         self.stop_listening(moment, id);
+        if let Some(instance) = self.instance(id) {
+            self.receive_buffer -= u64::from(instance.receive_buffer);
+        }
         for timer in
             [Timer::Announce(id), Timer::Notice(id), Timer::HoldDown(id), Timer::Limits(id)]
         {

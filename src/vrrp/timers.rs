@@ -159,22 +159,60 @@ impl Timers {
 mod tests {
     use super::*;
 
+    /// Every kind of timer with this number, by walking from one to the next.
+    fn all_of(n: u32) -> Vec<Timer> {
+        let (id, tracker, entry) = (InstanceId(n), TrackerId(n), ObjectId(n));
+        let following = |timer: &Timer| match timer {
+            Timer::Advert(_) => Some(Timer::Silence(id)),
+            Timer::Silence(_) => Some(Timer::Announce(id)),
+            Timer::Announce(_) => Some(Timer::Notice(id)),
+            Timer::Notice(_) => Some(Timer::Script(tracker)),
+            Timer::Script(_) => Some(Timer::Retry(entry)),
+            Timer::Retry(_) => Some(Timer::HoldDown(id)),
+            Timer::HoldDown(_) => Some(Timer::Limits(id)),
+            Timer::Limits(_) => Some(Timer::Join),
+            Timer::Join => Some(Timer::Slice),
+            Timer::Slice => Some(Timer::Reports),
+            Timer::Reports => Some(Timer::Delays),
+            Timer::Delays => Some(Timer::UnknownVrids),
+            Timer::UnknownVrids => None,
+        };
+        core::iter::successors(Some(Timer::Advert(id)), following).collect()
+    }
+
+    /// Whether there is one such timer for each instance, script or object.
+    const fn is_numbered(timer: Timer) -> bool {
+        use Timer::{Delays, Join, Reports, Slice, UnknownVrids};
+        !matches!(timer, Join | Slice | Reports | Delays | UnknownVrids)
+    }
+
     #[test]
     fn each_timer_has_a_key_of_its_own() {
         let mut keys = std::collections::BTreeSet::new();
         for n in [0, 1, 77, u32::MAX / KINDS] {
-            let id = InstanceId(n);
-            let of_one = [Timer::Silence(id), Timer::Announce(id), Timer::Notice(id)];
-            let others =
-                [Timer::Script(TrackerId(n)), Timer::Retry(ObjectId(n)), Timer::HoldDown(id)];
-            for timer in of_one.into_iter().chain(others).chain([Timer::Limits(id)]) {
+            for timer in all_of(n) {
+                // Adverts have a queue of their own.
+                if matches!(timer, Timer::Advert(_)) || (n > 0 && !is_numbered(timer)) {
+                    continue;
+                }
                 assert_eq!(Timer::from_key(timer.key()), timer);
                 assert!(keys.insert(timer.key()), "{timer:?}");
             }
         }
-        for timer in [Timer::Join, Timer::Slice, Timer::Reports, Timer::Delays] {
-            assert_eq!(Timer::from_key(timer.key()), timer);
-            assert!(keys.insert(timer.key()), "{timer:?}");
+    }
+
+    #[test]
+    fn each_timer_is_taken_as_what_was_set() {
+        let now = Instant::from_nanos(1_000);
+        for timer in all_of(3) {
+            let mut timers = Timers::default();
+            timers.set(timer, now);
+            assert_eq!(timers.get(timer), Some(now));
+            match timer {
+                Timer::Advert(id) => assert_eq!(timers.pop_advert(now), Some((id, now))),
+                _ => assert_eq!(timers.pop(now), Some((timer, now))),
+            }
+            assert_eq!((timers.pop_advert(now), timers.pop(now)), (None, None));
         }
     }
 }

@@ -45,11 +45,12 @@ impl Engine {
                         tracing::info!("Track file {name} is now {value}");
                     }
                 }
-                Subject::Bfd(name) => self.log_session(name, state),
                 Subject::Process(name) => {
                     let what = if state == State::Good { "gained" } else { "lost" };
                     tracing::info!("Quorum {what} for tracked process {name}");
                 }
+                // A line for each instance that tracks it: `line_of_user`.
+                Subject::Bfd(_) => {}
                 Subject::Interface(_) | Subject::Script(_) | Subject::VirtualServers => {}
             }
         }
@@ -82,17 +83,6 @@ impl Engine {
                 (_, None, _) => continue,
             };
             self.reports.entry(subject(*kind, name.clone())).or_insert(state);
-        }
-    }
-
-    /// Logs a change of a session for each instance that tracks it, in keepalived's wording.
-    fn log_session(&self, session: &Name, state: State) {
-        let word = if state == State::Good { "UP" } else { "DOWN" };
-        let row = self.trackers.find(&Subject::Bfd(session.clone()));
-        let users = row.map_or(&[][..], |row| self.trackers.users(row));
-        for instance in users.iter().filter_map(|(id, _)| self.instance(*id)) {
-            let name = &instance.config.name;
-            tracing::info!("VRRP_Instance({name}) Tracked BFD instance {session} is {word}");
         }
     }
 
@@ -194,6 +184,13 @@ impl Engine {
             Some(Tracker { kind, name, good, value })
         }))
     }
+}
+
+/// What each instance that tracks an object logs when it changes: only for sessions, in keepalived's wording.
+pub(super) fn line_of_user(subject: &Subject, state: State) -> Option<String> {
+    let Subject::Bfd(session) = subject else { return None };
+    let word = if state == State::Good { "UP" } else { "DOWN" };
+    Some(format!("Tracked BFD instance {session} is {word}"))
 }
 
 /// The row of an object that is tracked by name.

@@ -215,9 +215,9 @@ impl Engine {
     }
 
     /// The original values of settings, for the next process of this role.
-    pub(super) fn settings_before(&self) -> Vec<(IfName, Setting, u32)> {
+    pub(super) fn settings_before(&self) -> impl ExactSizeIterator<Item = (IfName, Setting, u32)> {
         let all = self.originals.iter();
-        all.map(|((name, setting), value)| (name.clone(), *setting, *value)).collect()
+        all.map(|((name, setting), value)| (name.clone(), *setting, *value))
     }
 
     /// An interface is gone, and its settings with it.
@@ -273,9 +273,12 @@ impl Engine {
         }
     }
 
-    /// The instances that an interface was claimed for.
+    /// The instances that an interface was claimed for. Settings of a parent have as many claimants as it has
+    /// interfaces, and no fault depends on them.
     pub(super) fn users_of_link(&self, entry: ObjectId) -> Vec<InstanceId> {
-        let claimants = self.objects.entry(entry).map(|e| e.claimants.as_slice());
+        let entry = self.objects.entry(entry);
+        let entry = entry.filter(|e| matches!(*e.object, Object::Link(_)));
+        let claimants = entry.map(|e| e.claimants.as_slice());
         let of = |claimant: &Claimant| match claimant {
             Claimant::Link(id) => Some(*id),
             Claimant::Instance(_) | Claimant::Standby(_) | Claimant::Host => None,

@@ -1,103 +1,146 @@
 //! Views of the engine for readers, and summaries for the next process of the role.
 
 use super::Engine;
-use crate::base::Instant;
+use crate::base::{IfName, Instant};
 use crate::plan::{ObjectId, Waits};
 use crate::status::vrrp::{
     Group, GroupSummary, Instance, InstanceSummary, Missing, MissingObject, State, Summary, Vrrp,
 };
 
+/// Objects of instances that a part looks at, for each object that it may show.
+const ENTRIES: usize = 8;
+
+/// Where a part of a view begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// Number of instances, groups and trackers before it.
+    object: usize,
+    /// The same for the kernel objects of the instance at which it begins: those of one may fill several parts.
+    entry: usize,
+}
+
+/// The room of a part: what it skips, and what it may still show.
+struct Room {
+    skip: usize,
+    left: usize,
+}
+
+impl Room {
+    /// The objects that a part shows of a list of this length that follows the previous one: how many it skips, and how
+    /// many it takes.
+    fn of(&mut self, length: usize) -> (usize, usize) {
+        let first = self.skip.min(length);
+        let taken = self.left.min(length - first);
+        self.skip -= first;
+        self.left -= taken;
+        (first, taken)
+    }
+}
+
 impl Engine {
     /// What the supervisor stores, so that a restarted role continues where this one stopped; in one piece.
     #[must_use]
     pub fn summary(&self, now: Instant) -> Summary {
-        self.summary_part(now, 0, usize::MAX).0
+        self.summary_part(now, Position::default(), usize::MAX).0
     }
 
-    /// A part of the summary: at most `count` objects (instances, groups, trackers, in this order) after the first
-    /// `skip` of them; and whether there are more. The names of interfaces are in the first part.
+    /// A part of the summary: at most `count` objects (instances, groups, trackers, settings of interfaces and their
+    /// names, in this order) from `begin` on; and where the next part begins, if there are more. [`Summary::joined`]
+    /// puts parts together.
     #[must_use]
-    pub fn summary_part(&self, now: Instant, skip: usize, count: usize) -> (Summary, bool) {
-        let (own, time) = (self.instances.iter().count(), self.time_of_day(now));
-        let instances: Vec<InstanceSummary> = self
-            .instances
-            .iter()
-            .skip(skip)
-            .take(count)
-            .map(|i| InstanceSummary {
-                name: i.config.name.clone(),
-                state: i.state(),
-                announced: i.announced,
-                own: i.entries.iter().filter_map(|e| self.objects.own(*e)).collect(),
-                ah: i.sequences.report(now, time),
-                heard: i.sequences.heard().to_vec(),
-            })
-            .collect();
-        let groups = self
-            .groups
-            .iter()
-            .skip(skip.saturating_sub(own))
-            .take(count.saturating_sub(own.saturating_sub(skip)))
-            .map(|g| GroupSummary { name: g.config.name.clone(), announced: g.announced })
-            .collect();
-        let interfaces = if skip == 0 { self.meanings() } else { Vec::new() };
-        let before = own + self.groups.len();
-        let trackers = self
-            .view_of_trackers()
-            .skip(skip.saturating_sub(before))
-            .take(count.saturating_sub(before.saturating_sub(skip)))
-            .collect();
-        let more = skip.saturating_add(count) < before + self.tracked_by_name();
-        let settings = if skip == 0 { self.settings_before() } else { Vec::new() };
-        (
-            Summary { at: now, instances, groups, trackers, interfaces, settings, reports: None },
-            more,
-        )
+    pub fn summary_part(
+        &self,
+        now: Instant,
+        begin: Position,
+        count: usize,
+    ) -> (Summary, Option<Position>) {
+        let (mut room, time) = (Room { skip: begin.object, left: count }, self.time_of_day(now));
+        let mut summary = Summary { at: now, ..Summary::default() };
+        let (first, length) = room.of(self.instances.len());
+        let (mut entry, mut left) = (begin.entry, count.saturating_mul(ENTRIES));
+        for (object, i) in (first..).zip(self.instances.iter_from(first).take(length)) {
+            let (some, more) = part_of(&i.entries, &mut entry, &mut left);
+            if !some.is_empty() || !more {
+                self.instances.view(some.len());
+                summary.instances.push(InstanceSummary {
+                    name: i.config.name.clone(),
+                    state: i.state(),
+                    announced: i.announced,
+                    own: some.iter().filter_map(|e| self.objects.own(*e)).collect(),
+                    ah: i.sequences.report(now, time),
+                    heard: i.sequences.heard().to_vec(),
+                });
+            }
+            if more {
+                return (summary, Some(Position { object, entry }));
+            }
+        }
+        let (first, length) = room.of(self.groups.len());
+        let groups = self.groups.iter().skip(first).take(length);
+        let of_group = |g: &super::Group| {
+            let (name, announced) = (g.config.name.clone(), g.announced);
+            GroupSummary { name, announced }
+        };
+        summary.groups = groups.map(of_group).collect();
+        let (first, length) = room.of(self.tracked_by_name());
+        summary.trackers = self.view_of_trackers().skip(first).take(length).collect();
+        let (first, length) = room.of(self.settings_before().len());
+        summary.settings = self.settings_before().skip(first).take(length).collect();
+        let mut names = self.named().skip(room.skip);
+        let meant = |name: &IfName| Some((name.clone(), self.link_index(name)?));
+        summary.interfaces = names.by_ref().take(room.left).filter_map(meant).collect();
+        let object = begin.object.saturating_add(count);
+        (summary, names.next().map(|_| Position { object, entry: 0 }))
     }
 
     /// A full view, in one piece: for tests and for the end of a process. A thread that must not be delayed takes parts
     /// by [`Self::part_of_view`].
     #[must_use]
     pub fn view(&self, now: Instant) -> Vrrp {
-        self.part_of_view(now, 0, usize::MAX).0
+        self.part_of_view(now, Position::default(), usize::MAX).0
     }
 
-    /// A part of the view: at most `count` objects (instances, groups, trackers, in this order) after the first
-    /// `skip` of them; and whether there are more behind these. [`Vrrp::joined`] puts parts together.
+    /// A part of the view: at most `count` objects (instances, groups, trackers, in this order) from `begin` on; and
+    /// where the next part begins, if there are more. [`Vrrp::joined`] puts parts together.
     #[must_use]
-    pub fn part_of_view(&self, now: Instant, skip: usize, count: usize) -> (Vrrp, bool) {
+    pub fn part_of_view(
+        &self,
+        now: Instant,
+        begin: Position,
+        count: usize,
+    ) -> (Vrrp, Option<Position>) {
         let config = &self.config.instances;
-        let (own, groups) = (config.len(), self.groups.len());
-        let total = own + groups + self.tracked_by_name();
-        let end = skip.saturating_add(count).min(total);
-        // The objects of a list that starts at this position of all objects.
-        let some = |begin: usize, length: usize| {
-            let first = skip.saturating_sub(begin).min(length);
-            let behind = end.saturating_sub(begin).min(length);
-            (first, behind.saturating_sub(first))
-        };
-        let (first, length) = some(0, own);
-        let instances = config
-            .iter()
-            .skip(first)
-            .take(length)
-            .filter_map(|config| self.named(&config.name))
-            .map(|instance| self.view_of(instance))
-            .collect();
-        let (first, length) = some(own + groups, self.tracked_by_name());
-        let trackers = self.view_of_trackers().skip(first).take(length).collect();
-        let (first, length) = some(own, groups);
-        let groups = (self.groups.iter().skip(first).take(length))
+        let mut room = Room { skip: begin.object, left: count };
+        let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
+        let (instances, groups, trackers) = (Vec::new(), Vec::new(), Vec::new());
+        let mut view =
+            Vrrp { schema: 1, at: now, instances, groups, trackers, unknown_vrid, malformed };
+        let (first, length) = room.of(config.len());
+        let (mut entry, mut left) = (begin.entry, count.saturating_mul(ENTRIES));
+        for (object, config) in config.iter().enumerate().skip(first).take(length) {
+            let Some(instance) = self.named_instance(&config.name) else { continue };
+            let (some, more) = part_of(&instance.entries, &mut entry, &mut left);
+            if !some.is_empty() || !more {
+                view.instances.push(self.view_of(instance, some));
+            }
+            if more {
+                return (view, Some(Position { object, entry }));
+            }
+        }
+        let (first, length) = room.of(self.groups.len());
+        view.groups = (self.groups.iter().skip(first).take(length))
             .map(|g| Group { name: g.config.name.clone(), state: g.state })
             .collect();
-        let (unknown_vrid, malformed) = (self.unknown_vrid, self.malformed);
-        (
-            Vrrp { schema: 1, at: now, instances, groups, trackers, unknown_vrid, malformed },
-            end < total,
-        )
+        let (first, length) = room.of(self.tracked_by_name());
+        view.trackers = self.view_of_trackers().skip(first).take(length).collect();
+        let object = begin.object.saturating_add(count);
+        let total = config.len() + self.groups.len() + self.tracked_by_name();
+        (view, (object < total).then_some(Position { object, entry: 0 }))
     }
 
-    fn view_of(&self, i: &super::Instance) -> Instance {
+    /// View of an instance, with these of its objects.
+    fn view_of(&self, i: &super::Instance, entries: &[ObjectId]) -> Instance {
+        self.instances.view(entries.len());
         Instance {
             name: i.config.name.clone(),
             interface: i.config.interface.clone(),
@@ -109,11 +152,22 @@ impl Engine {
             master: i.master.map(|(source, _)| source),
             faults: self.faults(i),
             objects_wanted: i.entries.len(),
-            objects_present: i.entries.iter().filter(|e| self.objects.is_present(**e)).count(),
-            objects_missing: i.entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
+            objects_present: entries.iter().filter(|e| self.objects.is_present(**e)).count(),
+            objects_missing: entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
             counters: i.counters,
         }
     }
+}
+
+/// The objects of an instance that belong to a part with room for `left` of them, from `entry` on; and whether there are
+/// more. Updates both for what follows.
+fn part_of<'a>(all: &'a [ObjectId], entry: &mut usize, left: &mut usize) -> (&'a [ObjectId], bool) {
+    let rest = all.get(*entry..).unwrap_or_default();
+    let some = rest.get(..*left).unwrap_or(rest);
+    *left -= some.len();
+    let more = some.len() < rest.len();
+    *entry = if more { *entry + some.len() } else { 0 };
+    (some, more)
 }
 
 impl Engine {
@@ -158,28 +212,28 @@ impl Engine {
     /// The state of an instance.
     #[must_use]
     pub fn state(&self, name: &str) -> Option<State> {
-        self.named(name).map(super::Instance::state)
+        self.named_instance(name).map(super::Instance::state)
     }
 
     /// The effective priority of an instance.
     #[must_use]
     pub fn priority(&self, name: &str) -> Option<u8> {
-        self.named(name).map(|i| i.effective_priority)
+        self.named_instance(name).map(|i| i.effective_priority)
     }
 
     /// The source of the adverts of an instance.
     #[must_use]
     pub fn source(&self, name: &str) -> Option<core::net::IpAddr> {
-        self.named(name).and_then(|i| i.source)
+        self.named_instance(name).and_then(|i| i.source)
     }
 
     /// Whether an instance wants its addresses on their interfaces.
     #[must_use]
     pub fn holds_addresses(&self, name: &str) -> bool {
-        self.named(name).is_some_and(super::Instance::holds_addresses)
+        self.named_instance(name).is_some_and(super::Instance::holds_addresses)
     }
 
-    fn named(&self, name: &str) -> Option<&super::Instance> {
+    fn named_instance(&self, name: &str) -> Option<&super::Instance> {
         self.instances.named(name).and_then(|id| self.instance(id))
     }
 }

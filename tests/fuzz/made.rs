@@ -10,10 +10,10 @@ use evervip::base::{Family, IfIndex, Instant, Name, Prefix};
 use evervip::ipc::message::{
     CheckerPart, Deliver, FromRole, FromRunner, LoadRequest, RunnerPart, ToRole, ToRunner, VrrpPart,
 };
-use evervip::ipc::{Announced, Catalogue, Change, Chosen};
+use evervip::ipc::{Announced, Catalogue, Change, Chosen, Difference};
 use evervip::kernel::ipvs::message;
 use evervip::model::service::Forward;
-use evervip::model::{ServiceKey, sample};
+use evervip::model::{Lvs, ServiceKey, sample};
 use evervip::plan::ipvs::{Destination, DestinationKey, Op, Settings};
 use evervip::status::vrrp::State;
 use evervip::status::{MailText, RunEnd, check as check_status, vrrp as vrrp_status};
@@ -170,7 +170,22 @@ fn messages() -> Vec<Seed> {
         ("ipc", "vrrp-part", seed(6, &vrrp)),
         ("ipc", "checker-part", seed(7, &checker)),
         ("ipc", "runner-part", seed(8, &runner)),
+        ("ipc", "difference", differences(3, 3)),
+        ("ipc", "difference-to-another", differences(7, 2)),
     ]
+}
+
+/// The difference from a part with as many services to one with another order and a new service, as sent to a process
+/// that has `known` services.
+fn differences(before: usize, known: u8) -> Vec<u8> {
+    let service = || sample::balanced().services.swap_remove(0);
+    let old: Vec<_> = (0..before).map(|_| service()).collect();
+    let mut services = old.clone();
+    services.rotate_left(1);
+    services.push(service());
+    let new = CheckerPart { lvs: Lvs { services, ..Lvs::default() }, ..CheckerPart::default() };
+    let difference = postcard::to_allocvec(&Difference::between(&old, &new)).unwrap();
+    [&[9, known][..], &difference].concat()
 }
 
 /// Messages of a runaway process: a kind, a number of descriptors, a length, octets.

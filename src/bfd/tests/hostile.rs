@@ -49,3 +49,23 @@ proptest! {
         prop_assert_eq!(link.states(), [State::Up, State::Up]);
     }
 }
+
+#[test]
+fn ignored_packets_are_counted_and_few_of_them_logged() {
+    let mut link = Link::new([session(1, 2), session(2, 1)]);
+    let rx = Rx { source: ip(9), destination: ip(1), ttl: 255, multihop: false };
+    let flood = |link: &mut Link| {
+        let ((), lines) = lines::during(|| {
+            for _ in 0..1_000 {
+                link.event(0, Event::Packet { rx, octets: &[0; 24] });
+            }
+        });
+        let ignored = |line: &&lines::Line| line.text.contains("10.0.0.9 ignored: ");
+        lines.iter().filter(ignored).map(|line| line.text.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(flood(&mut link).len(), 5);
+    assert_eq!(link.ends[0].ignored(), 1_000);
+    link.now = link.now + 60 * SECOND;
+    let lines = flood(&mut link);
+    assert!(lines.len() == 1 && lines[0].ends_with(" (995 more before it)"), "{lines:?}");
+}

@@ -1,6 +1,13 @@
 //! Sessions between two engines over a link that can fail, and single packets.
 
 mod hostile;
+#[allow(
+    dead_code,
+    clippy::duplicate_mod,
+    reason = "only the texts are compared; bfd and vrrp use nothing of each other"
+)]
+#[path = "../../vrrp/tests/lines.rs"]
+mod lines;
 mod reload;
 mod timing;
 

@@ -168,7 +168,7 @@ block! {
     /// TLS material that SSL_GET shows to servers. Servers are not verified.
     pub struct Ssl(()) = "SSL" {
         /// Password of the key.
-        password: Over<Text> = "password", lenient;
+        password: Over<Text> = "password", lenient, secret;
         /// File of certificates that are trusted.
         ca: Over<Path> = "ca", lenient;
         /// File of the certificate.

@@ -157,7 +157,7 @@ block! {
         /// PASS for a password in clear text, AH for IPsec authentication headers (IPv4 only).
         auth_type: One<AuthType> = "auth_type";
         /// The password or key, at most 8 bytes.
-        auth_pass: One<Password> = "auth_pass";
+        auth_pass: One<Password> = "auth_pass", secret;
     }
 }
 
@@ -165,7 +165,7 @@ block! {
     /// Authentication of adverts by HMAC-SHA256.
     pub struct AuthHmac(()) = "auth_hmac" {
         /// A key; receivers accept any of them.
-        key: Many<Key> = "key", lenient;
+        key: Many<Key> = "key", lenient, secret;
         /// Id of the key used to send.
         active_key: One<Int<1, 255>> = "active_key";
         /// Seconds by which clocks may differ.

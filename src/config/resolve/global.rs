@@ -227,12 +227,12 @@ fn fifos(cx: &mut Load<'_>) -> [Option<global::Fifo>; 3] {
     let [all, vrrp, lvs] =
         given.map(|(fifo, script, what): (Option<Fifo>, Option<Script>, &str)| {
             let fifo = fifo?;
-            let owner = match &fifo.account {
+            let account = match &fifo.account {
                 Some(wanted) => Some(account(wanted, cx)?),
                 None => None,
             };
             let script = script.and_then(|s| command(&s, None, Purpose::Notify, what, cx));
-            Some(global::Fifo { path: fifo.path, owner, script })
+            Some(global::Fifo { path: fifo.path, account, script })
         });
     let same = |a: &Option<global::Fifo>, b: &Option<global::Fifo>| {
         a.as_ref().zip(b.as_ref()).is_some_and(|(a, b)| a.path == b.path)

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::Instant;
 use crate::status::vrrp::{Summary, Vrrp};
-use crate::vrrp::Engine;
+use crate::vrrp::{Engine, Position};
 
-/// Largest number of objects in a part.
+/// Largest number of objects in a part; fewer if they have many addresses and routes.
 const PART: usize = 64;
 /// Requests that may wait. Further ones are not answered.
 const WAITING: usize = 16;
@@ -28,8 +28,8 @@ pub struct SummaryPart {
 pub(super) struct Telling {
     /// The last summary is out of date.
     due: bool,
-    /// Number of objects sent so far, while one is under way.
-    shown: Option<usize>,
+    /// Where its next part begins, while one is under way.
+    shown: Option<Position>,
 }
 
 impl Telling {
@@ -49,14 +49,15 @@ impl Telling {
 
     /// The next part.
     pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<SummaryPart> {
-        let skip = match self.shown {
+        let begin = match self.shown {
             Some(shown) => shown,
-            None if core::mem::take(&mut self.due) => 0,
+            None if core::mem::take(&mut self.due) => Position::default(),
             None => return None,
         };
-        let (summary, more) = engine.summary_part(now, skip, PART);
-        self.shown = more.then_some(skip + PART);
-        Some(SummaryPart { first: skip == 0, last: !more, summary })
+        let (summary, next) = engine.summary_part(now, begin, PART);
+        self.shown = next;
+        let first = begin == Position::default();
+        Some(SummaryPart { first, last: next.is_none(), summary })
     }
 }
 
@@ -67,13 +68,10 @@ pub struct Summaries(Summary);
 impl Summaries {
     /// Adds a part; returns the summary if it is complete. Its time is that of its first part.
     pub fn join(&mut self, part: SummaryPart) -> Option<Summary> {
-        if part.first {
-            self.0 = part.summary;
-        } else {
-            self.0.instances.extend(part.summary.instances);
-            self.0.groups.extend(part.summary.groups);
-            self.0.trackers.extend(part.summary.trackers);
-        }
+        self.0 = match part.first {
+            true => part.summary,
+            false => core::mem::take(&mut self.0).joined(part.summary),
+        };
         part.last.then(|| core::mem::take(&mut self.0))
     }
 }
@@ -93,14 +91,14 @@ pub struct Part {
 /// Requests that are being answered, on the real-time thread.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
-    /// Requests, and the number of objects sent for each.
-    waiting: VecDeque<(u64, usize)>,
+    /// Requests, and where the next part of each begins.
+    waiting: VecDeque<(u64, Position)>,
 }
 
 impl Looks {
     pub fn ask(&mut self, request: u64) {
         if self.waiting.len() < WAITING {
-            self.waiting.push_back((request, 0));
+            self.waiting.push_back((request, Position::default()));
         }
     }
 
@@ -110,21 +108,21 @@ impl Looks {
 
     /// The objects may have changed: every answer begins again.
     pub fn restart(&mut self) {
-        for (_, shown) in &mut self.waiting {
-            *shown = 0;
+        for (_, next) in &mut self.waiting {
+            *next = Position::default();
         }
     }
 
     /// The next part of the oldest request.
     pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<Part> {
-        let (request, shown) = self.waiting.front_mut()?;
-        let (request, first) = (*request, *shown == 0);
-        let (view, more) = engine.part_of_view(now, *shown, PART);
-        *shown += PART;
-        if !more {
-            self.waiting.pop_front();
+        let (request, begin) = *self.waiting.front()?;
+        let (view, next) = engine.part_of_view(now, begin, PART);
+        match (next, self.waiting.front_mut()) {
+            (Some(next), Some((_, begin))) => *begin = next,
+            _ => drop(self.waiting.pop_front()),
         }
-        Some(Part { request, first, last: !more, view })
+        let first = begin == Position::default();
+        Some(Part { request, first, last: next.is_none(), view })
     }
 }
 

@@ -49,6 +49,7 @@ impl Sockets {
     }
 
     /// Sets the queue of each receiver to this many octets, or to the default size if that is larger.
+    /// Sets the size of the queues; without effect if it is the same.
     pub fn resize(&mut self, queue: u64) {
         let queue = usize::try_from(queue).unwrap_or(usize::MAX);
         if core::mem::replace(&mut self.queue, queue) != queue {

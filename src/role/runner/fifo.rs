@@ -108,13 +108,13 @@ impl Writer {
 
 /// Writes lines until all senders are gone. `_busy` is held meanwhile.
 async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>) {
-    let Fifo { path, owner, script } = config;
+    let Fifo { path, account, script } = config;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
     let name = path.display().to_string();
     let (done, opened) = oneshot::channel();
     let at = path.clone();
     // Not a thread of the runtime, which would wait for it at the end.
-    std::thread::spawn(move || done.send(Pipe::open(&at, owner.as_ref())));
+    std::thread::spawn(move || done.send(Pipe::open(&at, account.as_ref())));
     let mut pipe = match opened.await.map_err(io::Error::other).and_then(|opened| opened) {
         Ok(pipe) => Some(pipe),
         Err(e) => {
@@ -188,7 +188,7 @@ struct Pipe {
 }
 
 impl Pipe {
-    fn open(path: &Path, owner: Option<&User>) -> io::Result<Self> {
+    fn open(path: &Path, account: Option<&User>) -> io::Result<Self> {
         // The umask removes permissions.
         let made = match nix::unistd::mkfifo(path, Mode::from_bits_truncate(0o644)) {
             Ok(()) => true,
@@ -209,13 +209,13 @@ impl Pipe {
         }
         if made {
             pipe.made = Some(path.to_owned());
-            if let Some(User { uid, gid, .. }) = owner {
+            if let Some(User { uid, gid, .. }) = account {
                 fchown(&pipe.file, Some(*uid), Some(*gid))?;
             }
             return Ok(pipe);
         }
         let own = nix::unistd::geteuid().as_raw();
-        if about.uid() != own && owner.is_none_or(|owner| owner.uid != about.uid()) {
+        if about.uid() != own && account.is_none_or(|user| user.uid != about.uid()) {
             let of = about.uid();
             return Err(io::Error::other(format!("it belongs to another user ({of})")));
         }
@@ -249,9 +249,9 @@ mod tests {
     use super::*;
     use crate::sys::testing;
 
-    fn settings(path: &Path, owner: Option<User>) -> Settings {
+    fn settings(path: &Path, account: Option<User>) -> Settings {
         let path = path.as_os_str().as_bytes().into();
-        Settings { fifo: Some(Fifo { path, owner, script: None }), ..Settings::default() }
+        Settings { fifo: Some(Fifo { path, account, script: None }), ..Settings::default() }
     }
 
     /// The content of the pipe, as soon as there is some.

@@ -64,14 +64,19 @@ struct Cost {
     changes: usize,
     /// Largest number of operations in one step.
     operations: usize,
+    /// Largest number of lines that one step logs.
+    lines: usize,
     /// Requested operations in order: true for an addition, false for a removal.
     order: Vec<bool>,
 }
 
 impl std::fmt::Debug for Cost {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { visits, largest, changes, operations, .. } = self;
-        write!(f, "{visits} visits, at most {largest}; {changes} changes, {operations} operations")
+        let Self { visits, largest, changes, operations, lines, .. } = self;
+        write!(
+            f,
+            "{visits} visits, at most {largest}; {changes} changes, {operations} operations, {lines} lines"
+        )
     }
 }
 
@@ -79,7 +84,8 @@ impl Cost {
     /// That each instance was visited some 40 times at most, in slices.
     fn assert_small(&self, factor: u64) {
         let within = self.visits <= factor * EACH && self.largest <= AT_ONCE;
-        assert!(within && self.changes <= SLICE && self.operations <= SLICE, "{self:?}");
+        let few = self.changes <= SLICE && self.operations <= SLICE && self.lines <= LINES;
+        assert!(within && few, "{self:?}");
     }
 }
 
@@ -112,7 +118,13 @@ impl Host {
         self.engine.looks = 0;
         self.engine.objects.looks.set(0);
         self.out.clear();
-        self.engine.handle(self.now, event, &mut self.out);
+        let (engine, now, out) = (&mut self.engine, self.now, &mut self.out);
+        let ((), lines) = lines::during(|| engine.handle(now, event, out));
+        let spoken = |line: &&lines::Line| line.level <= tracing::Level::INFO;
+        cost.lines = cost.lines.max(lines.iter().filter(spoken).count());
+        self.log.extend(lines);
+        // As in each turn of the driver.
+        let _ = self.engine.receive_buffer();
         let visits = self.engine.instances.visits.get();
         let looks = std::mem::take(&mut self.engine.looks) + self.engine.objects.looks.take();
         let changes = std::mem::take(&mut self.engine.entered);
@@ -151,6 +163,8 @@ impl Host {
 const EACH: u64 = 40_000;
 /// Limit for one step: at some 50 ns for a visit far below a millisecond.
 const AT_ONCE: u64 = 1_024;
+/// Limit for the lines that one step logs: at some 3 us for a line. A change of state logs up to three of them.
+const LINES: usize = 3 * SLICE;
 
 #[test]
 fn a_reload_that_changes_nothing_looks_at_each_instance_a_few_times() {
@@ -242,6 +256,31 @@ fn a_script_that_all_track_changes_them_in_slices() {
     cost.assert_small(1);
     let view = host.engine.view(host.now);
     assert!(view.instances.iter().all(|i| i.effective_priority == 180));
+}
+
+#[test]
+fn a_bfd_session_that_all_track_is_logged_in_slices() {
+    use crate::model::tracker::Tracked;
+    let mut config = large(200);
+    config.groups.clear();
+    config.bfds.clone_from(&trackers::tracking_session(0, false).bfds);
+    for instance in &mut config.instances {
+        let tracked = Tracked { name: "b".into(), weight: -20, reverse: false };
+        instance.extras.get_or_insert_default().track_bfds.push(tracked);
+    }
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config)));
+    host.event(Event::Kernel(snapshot(LINKS)));
+    let report = |up| Event::Report(crate::status::TrackReport::bfd("b".into(), up));
+    host.event(report(true));
+    host.pass(10 * SECOND);
+    assert_eq!(host.in_state(State::Master), 1000);
+    host.logged();
+    let cost = host.cost(report(false));
+    cost.assert_small(1);
+    let lines = host.logged();
+    let told = |line: &&String| line.ends_with("Tracked BFD instance b is DOWN");
+    assert_eq!(lines.iter().filter(told).count(), 1000);
 }
 
 #[test]
@@ -380,6 +419,136 @@ fn the_first_view_of_many_links_looks_at_those_concerned() {
     // The same view again.
     let cost = host.cost(Event::Kernel(snapshot(4000)));
     cost.assert_small(1);
+}
+
+/// 1,000 instances, each on an interface of its own, besides 4,000 interfaces that are not configured.
+fn each_on_its_own_link() -> Host {
+    let mut config = large(200);
+    config.groups.clear();
+    let mut kernel = snapshot(0);
+    for (n, instance) in (0..).zip(&mut config.instances) {
+        let mut link = Link { index: index(n), ..large_link(n, true) };
+        instance.interface = link.name.clone();
+        instance.addresses[0].interface = link.name.clone();
+        kernel.links.push(link.clone());
+        for number in 1..=4 {
+            link.index = index(n + 1000 * number);
+            link.name = format!("foreign{}", n + 1000 * number).parse().unwrap();
+            kernel.links.push(link.clone());
+        }
+        kernel.objects.push(Sight::address(index(n), prefix("10.9.9.9/24")));
+    }
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config)));
+    host.event(Event::Kernel(kernel));
+    host.pass(10 * SECOND);
+    assert_eq!(host.in_state(State::Master), 1000);
+    host
+}
+
+/// The whole summary and the whole view, from parts each of which visits few instances and objects.
+fn in_parts(host: &Host) -> (Summary, crate::status::vrrp::Vrrp) {
+    const PART: usize = 64;
+    let (engine, now) = (&host.engine, host.now);
+    let cheap = || {
+        let visits = engine.instances.visits.replace(0) + engine.instances.viewed.replace(0);
+        assert!(visits <= AT_ONCE, "{visits}");
+    };
+    let (mut summary, mut next) = engine.summary_part(now, Position::default(), PART);
+    cheap();
+    while let Some(begin) = next {
+        let (part, then) = engine.summary_part(now, begin, PART);
+        assert!(part.interfaces.len() + part.instances.len() <= PART);
+        (summary, next) = (summary.joined(part), then);
+        cheap();
+    }
+    let (mut view, mut next) = engine.part_of_view(now, Position::default(), PART);
+    cheap();
+    while let Some(begin) = next {
+        let (part, then) = engine.part_of_view(now, begin, PART);
+        (view, next) = (view.joined(part), then);
+        cheap();
+    }
+    (summary, view)
+}
+
+#[test]
+fn parts_of_summaries_and_views_cost_little_whatever_they_are_about() {
+    for host in [each_on_its_own_link(), Host::large_masters(), Host::new(five_thousand())] {
+        host.engine.instances.visits.set(0);
+        host.engine.instances.viewed.set(0);
+        let (summary, view) = in_parts(&host);
+        assert_eq!(summary, host.engine.summary(host.now));
+        assert_eq!(view, host.engine.view(host.now));
+    }
+    // Those of one instance are missing, and all are listed.
+    let mut host = Host::new(five_thousand());
+    host.obedient = false;
+    host.pass(4 * SECOND);
+    while let Some((token, ops)) = host.seen.iter().find_map(|action| match action {
+        Action::Apply { token, ops } => Some((*token, ops.len())),
+        _ => None,
+    }) {
+        host.look();
+        for item in (0..).take(ops) {
+            host.event(Event::Applied { token, item, outcome: Outcome::Refused(22) });
+        }
+        host.event(Event::Timer);
+    }
+    host.engine.instances.visits.set(0);
+    host.engine.instances.viewed.set(0);
+    let (_, view) = in_parts(&host);
+    assert!(view.instances[0].objects_missing.len() > 1000);
+    assert_eq!(view, host.engine.view(host.now));
+}
+
+#[test]
+fn the_device_of_a_vrf_concerns_the_instances_in_it() {
+    let vrf: IfName = "red".parse().unwrap();
+    let mut config = large(200);
+    config.groups.clear();
+    config.instances[7].extras.get_or_insert_default().vrf = Some(vrf);
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config)));
+    host.event(Event::Kernel(snapshot(LINKS)));
+    host.pass(10 * SECOND);
+    let device = Some(crate::plan::VrfRole::Device { table: 10 });
+    let red = Link { index: index(90), vrf: device, ..link(IfIndex(9), "red", true) };
+    let cost = host.cost(Event::Link(red.clone()));
+    assert!((1..20).contains(&cost.visits), "{cost:?}");
+    let cost = host.cost(Event::LinkGone(red.index));
+    assert!((1..20).contains(&cost.visits), "{cost:?}");
+}
+
+#[test]
+fn a_setting_that_a_thousand_interfaces_need_is_one_object() {
+    use crate::plan::{ChangeKind, Identity, Setting};
+    let mut config = large(200);
+    config.groups.clear();
+    let parent: IfName = "eth0".parse().unwrap();
+    for (n, instance) in config.instances.iter_mut().enumerate() {
+        instance.interface = parent.clone();
+        instance.addresses[0].interface = parent.clone();
+        sample::vmac(instance);
+        let name: IfName = format!("vrrp.{n}").parse().unwrap();
+        instance.addresses[0].interface = name.clone();
+        instance.extras.as_mut().unwrap().own_link.as_mut().unwrap().name = name;
+    }
+    let mut host = Host::off();
+    host.cost(Event::Reload(Arc::new(config))).assert_small(2);
+    host.cost(Event::Kernel(snapshot(1))).assert_small(2);
+    host.logged();
+    let identity = Identity::Setting(index(0), Setting::ArpIgnore);
+    let sight = Sight { identity, links: vec![index(0)], attributes: None };
+    let change = Change { sight, kind: ChangeKind::Gone, own: false };
+    let cost = host.cost(Event::Object(change));
+    cost.assert_small(2);
+    assert_eq!(cost.order, [true], "it is set again");
+    let want = "VRRP_Instance(I0.1) arp_ignore 1 of eth0 was removed by another program, restoring it \
+                (1000 instances use it)";
+    assert_eq!(host.logged(), [want]);
+    let view = host.engine.view(host.now);
+    assert!(view.instances.iter().all(|i| i.counters.objects_restored == 1));
 }
 
 #[test]

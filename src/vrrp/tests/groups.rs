@@ -252,22 +252,18 @@ fn parts_of_a_summary_and_of_a_view_are_the_whole_and_the_last_one_says_so() {
     assert_eq!((whole.instances.len(), whole.groups.len(), count), (3, 1, 4));
     assert!(!whole.interfaces.is_empty());
     for size in 1..=count + 1 {
-        let (mut summary, mut view) = (Vec::new(), Vec::new());
-        for skip in (0..count).step_by(size) {
-            let (part, more) = engine.summary_part(now, skip, size);
-            assert_eq!(more, skip + size < count, "{size} after {skip}");
-            assert_eq!(part.interfaces.is_empty(), skip > 0);
-            summary.extend(part.instances.into_iter().map(|i| i.name));
-            summary.extend(part.groups.into_iter().map(|g| g.name));
-            let (part, more) = engine.part_of_view(now, skip, size);
-            assert_eq!(more, skip + size < count, "{size} after {skip}");
-            view.extend(part.instances.into_iter().map(|i| i.name));
-            view.extend(part.groups.into_iter().map(|g| g.name));
+        let (mut joined, mut next) = engine.summary_part(now, Position::default(), size);
+        while let Some(begin) = next {
+            let (part, then) = engine.summary_part(now, begin, size);
+            (joined, next) = (joined.joined(part), then);
         }
-        let all = whole.instances.iter().map(|i| &i.name);
-        assert!(all.chain(whole.groups.iter().map(|g| &g.name)).eq(&summary), "{summary:?}");
-        let all = shown.instances.iter().map(|i| &i.name);
-        assert!(all.chain(shown.groups.iter().map(|g| &g.name)).eq(&view), "{view:?}");
+        assert_eq!(joined, whole, "{size}");
+        let (mut joined, mut next) = engine.part_of_view(now, Position::default(), size);
+        while let Some(begin) = next {
+            let (part, then) = engine.part_of_view(now, begin, size);
+            (joined, next) = (joined.joined(part), then);
+        }
+        assert_eq!(joined, shown, "{size}");
     }
 }
 

@@ -220,7 +220,7 @@ fn a_process_counts_by_whether_it_runs() {
 }
 
 /// The primary with priority 100 that tracks a BFD session.
-fn tracking_session(weight: i16, reverse: bool) -> Vrrp {
+pub(super) fn tracking_session(weight: i16, reverse: bool) -> Vrrp {
     let mut config = failover(100);
     config.bfds.push(model::extras::Bfd {
         name: "b".into(),
@@ -330,12 +330,11 @@ fn a_view_shows_what_is_tracked_by_name() {
     assert_eq!(host.shown()[3], "process p true 5");
     // A view in parts has the same contents.
     let (whole, mut parts) = (host.engine.view(host.now), Vec::new());
-    for skip in 0.. {
-        let (part, more) = host.engine.part_of_view(host.now, skip, 1);
+    let mut next = Some(Position::default());
+    while let Some(begin) = next {
+        let (part, then) = host.engine.part_of_view(host.now, begin, 1);
         parts.extend(part.trackers);
-        if !more {
-            break;
-        }
+        next = then;
     }
     assert_eq!(parts, whole.trackers);
     assert_eq!(parts[1].kind, TrackerKind::File);
