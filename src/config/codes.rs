@@ -116,6 +116,9 @@ codes! {
     /// The file begins with a byte order mark, which some editors write into UTF-8 files. It is skipped; keepalived reads it
     /// as part of the first word.
     BYTE_ORDER_MARK = "W0116", "byte order mark";
+    /// The file is not in an extension of ASCII, as UTF-8 and Latin-1 are, or its lines end with carriage returns alone.
+    /// keepalived would read it as one line or as words with zero bytes. Nothing of it is used. The remedy converts it.
+    ENCODING = "E0117", "encoding of the file";
 
     /// No file matches the name of an include. Relative names start in the directory of the file that holds the
     /// include. Plain `include` continues without it; `includem`, `includew`, `includeb`, `includea` and

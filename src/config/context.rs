@@ -6,8 +6,8 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 
 use super::checks::Checks;
-use super::codes;
-use super::diagnostic::{Class, Diagnostic, Diagnostics, Stops};
+use super::codes::{self, Code};
+use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 use super::document::Document;
 use super::earlier::Again;
 use super::host::{Host, Interface};
@@ -18,6 +18,7 @@ use super::order;
 use super::secret::Secrets;
 use super::source::{Files, ReadError};
 use super::span::{Sources, Span, u32_of};
+use super::text::is_blank;
 use crate::base::IfName;
 use crate::model::Vrrp;
 
@@ -132,6 +133,8 @@ pub(crate) struct Cx<'a> {
     astray: BTreeMap<(u32, u32), Option<(u32, u32)>>,
     /// The beginning of the part that is being read.
     lost: Option<(u32, u32)>,
+    /// Names of blocks in such parts.
+    pub lost_names: BTreeSet<Box<[u8]>>,
     /// How far reading has come.
     pub position: Position,
     /// The keywords outside all blocks, for hints about unknown ones.
@@ -163,7 +166,39 @@ const HIDDEN: &[(char, &str)] = &[
     ('\u{a0}', "a no-break space (U+00A0)"),
     ('\u{202f}', "a narrow no-break space (U+202F)"),
     ('\u{200b}', "a zero-width space (U+200B)"),
+    ('\u{2002}', "an en space (U+2002)"),
+    ('\u{2003}', "an em space (U+2003)"),
+    ('\u{2009}', "a thin space (U+2009)"),
+    ('\u{3000}', "an ideographic space (U+3000)"),
 ];
+
+/// Characters that look like one with a meaning, and that one.
+const LOOKALIKES: &[(char, &str, &str)] = &[
+    ('\u{201c}', "a curly quote (U+201C)", "\""),
+    ('\u{201d}', "a curly quote (U+201D)", "\""),
+    ('\u{201e}', "a low quote (U+201E)", "\""),
+    ('\u{2018}', "a curly apostrophe (U+2018)", "'"),
+    ('\u{2019}', "a curly apostrophe (U+2019)", "'"),
+    ('\u{2010}', "a typographic hyphen (U+2010)", "-"),
+    ('\u{2011}', "a no-break hyphen (U+2011)", "-"),
+    ('\u{2013}', "an en dash (U+2013)", "-"),
+    ('\u{2014}', "an em dash (U+2014)", "-"),
+    ('\u{2212}', "a minus sign (U+2212)", "-"),
+    ('\u{ff5b}', "a full-width brace (U+FF5B)", "{"),
+    ('\u{ff5d}', "a full-width brace (U+FF5D)", "}"),
+];
+
+/// Errors about the name of a block that is not there.
+const REFERENCES: [&Code; 2] = [&codes::UNKNOWN_REFERENCE, &codes::DEFINED_LATER];
+
+/// Errors after which text is not read as it was meant.
+const CAUSES: [&Code; 3] = [&codes::MISSING_CLOSE, &codes::UNDEFINED, &codes::UNKNOWN_KEYWORD];
+
+/// Whether a problem may only follow from another one. Not if it is about a file.
+fn can_follow(diagnostic: &Diagnostic) -> bool {
+    (diagnostic.stops() != Stops::Start || diagnostic.class == Class::Parameter)
+        && ![&codes::MISSING_CLOSE, &codes::UNDEFINED].contains(&diagnostic.code)
+}
 
 /// A word without characters at its beginning that cannot be seen.
 pub(crate) fn visible(text: &str) -> &str {
@@ -197,6 +232,7 @@ impl<'a> Cx<'a> {
             dropped: 0,
             astray: BTreeMap::new(),
             lost: None,
+            lost_names: BTreeSet::new(),
             include_checks: Self::initial_checks(options),
             position: Position::default(),
             vocabulary,
@@ -232,14 +268,25 @@ impl<'a> Cx<'a> {
         self.dropped = 0;
         self.astray.clear();
         self.lost = None;
+        self.lost_names.clear();
         self.include_checks = Self::initial_checks(self.options);
         self.position = Position::default();
     }
 
     pub(crate) fn report(&mut self, mut diagnostic: Diagnostic) {
         self.again.depends();
-        diagnostic.hidden |= self.is_consequence(&diagnostic);
+        if !self.options.consequences && self.is_consequence(&diagnostic) {
+            diagnostic.hidden = true;
+            // With a consequence that stops the start, its cause does.
+            let causes = |r: &&mut Diagnostic| !r.hidden && CAUSES.contains(&r.code);
+            if diagnostic.stops() == Stops::Start
+                && let Some(cause) = self.reports.iter_mut().rfind(causes)
+            {
+                cause.class = cause.class.max(diagnostic.class);
+            }
+        }
         diagnostic.subject = self.position.subject();
+        diagnostic.hidden &= !self.options.consequences;
         if self.reports.len() < self.options.limits.problems {
             self.reports.push(diagnostic);
         } else {
@@ -256,6 +303,26 @@ impl<'a> Cx<'a> {
         self.lost = Some((file, start));
     }
 
+    /// The text from the beginning of `begin` on is not read as it was meant, as was found later.
+    pub(crate) fn lose_track_from(&mut self, begin: Span) {
+        let within = core::mem::replace(&mut self.position.within, begin);
+        self.lose_track(begin);
+        self.position.within = within;
+    }
+
+    /// What was reported after the first `count` problems only follows from an error that is found later. Returns the
+    /// class of that error.
+    pub(crate) fn hide_since(&mut self, count: usize) -> Class {
+        let mut class = Class::Problem;
+        for report in self.reports.iter_mut().skip(count).filter(|report| can_follow(report)) {
+            report.hidden = true;
+            if report.stops() == Stops::Start {
+                class = class.max(report.class);
+            }
+        }
+        class
+    }
+
     /// The text after this place is read as it was meant. Without a place the text has ended.
     pub(crate) fn found_back(&mut self, at: Span) {
         let begin = self.lost.take();
@@ -267,21 +334,38 @@ impl<'a> Cx<'a> {
         }
     }
 
-    /// Whether a problem only follows from a reported one: it concerns text that is not read as it was meant. Not if
-    /// keepalived would not start with it.
+    /// Whether an error about `keyword` in the block that begins at `within` was reported.
+    pub(crate) fn was_refused(&self, keyword: &str, within: Span) -> bool {
+        let about = |r: &&Diagnostic| r.subject.keyword == keyword && r.subject.within == within;
+        self.reports.iter().rev().any(|report| about(&report))
+    }
+
+    /// Whether a problem only follows from a reported one: it concerns text that is not read as it was meant, or the name
+    /// of a block there.
     fn is_consequence(&self, diagnostic: &Diagnostic) -> bool {
-        if self.astray.is_empty()
-            || diagnostic.stops() == Stops::Start
-            || [&codes::MISSING_CLOSE, &codes::UNDEFINED].contains(&diagnostic.code)
-        {
+        if !can_follow(diagnostic) || (self.astray.is_empty() && self.lost_names.is_empty()) {
             return false;
         }
-        let (file, at, _) = self.sources.order(diagnostic.span);
+        if REFERENCES.contains(&diagnostic.code)
+            && let Some(place) = self.sources.place(diagnostic.span)
+        {
+            let marked = place.text.get(place.start..place.end).unwrap_or_default();
+            let mut words = marked.split(|b| is_blank(*b) || *b == b'"');
+            if words.any(|word| self.lost_names.contains(word)) {
+                return true;
+            }
+        }
+        self.lost.is_some() || self.is_lost(diagnostic.span)
+    }
+
+    /// Whether a place is in text that is not read as it was meant.
+    pub(crate) fn is_lost(&self, span: Span) -> bool {
+        let (file, at, _) = self.sources.order(span);
         let begun = self.astray.range(..=(file, at)).next_back();
         let inside = begun.is_some_and(|((of, _), end)| {
             *of == file && end.is_none_or(|(of, end)| of != file || at < end)
         });
-        self.lost.is_some() || (diagnostic.span.is_some() && inside)
+        span.is_some() && inside
     }
 
     /// Whether there are so many problems that reading should end.
@@ -398,6 +482,15 @@ impl<'a> Cx<'a> {
                     ));
                 }
             }
+            for (other, name, meant) in LOOKALIKES {
+                if report.severity == Severity::Error && text.contains(*other) {
+                    report.help.push(format!("it contains {name}; write {meant}"));
+                }
+            }
+            if report.severity == Severity::Error && text.contains('\r') {
+                let help = "it contains a carriage return (U+000D); end lines with a line feed";
+                report.help.push(help.to_owned());
+            }
             if report.names_definition() {
                 continue;
             }
@@ -415,7 +508,16 @@ impl<'a> Cx<'a> {
             else {
                 continue;
             };
-            report.help.push(if defined.contains(name) {
+            // What a correction would have to say is not known.
+            report.replacement = None;
+            if report.label.starts_with("did you mean") {
+                report.label.clear();
+            }
+            let begins = |end: &usize| name.get(..*end).is_some_and(|n| defined.contains(n));
+            let begun = (1..name.len()).rev().find(begins).map(|end| name.split_at(end));
+            report.help.push(if let Some((first, rest)) = begun.filter(|_| !defined.contains(name)) {
+                format!("'${name}' is read as one name: write ${{{first}}}{rest}")
+            } else if defined.contains(name) {
                 format!(
                     "'${name}' is only replaced if a blank, a comma, a ')' or the end of the line follows: write ${{{name}}}"
                 )

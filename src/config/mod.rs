@@ -37,6 +37,7 @@ mod source;
 mod span;
 mod suggest;
 mod text;
+mod unclosed;
 mod value;
 mod words;
 

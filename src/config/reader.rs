@@ -10,9 +10,11 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::expand::Expander;
+use super::keyword::{Shape, Table};
 use super::parse::{Token, tokens};
 use super::span::{Span, u32_of};
-use super::text::{Text, Trim};
+use super::text::{Text, Trim, is_blank};
+use super::unclosed::{FOLLOWING, Open, Signs, keyword_around};
 use super::words::{Range, Statement, split};
 use crate::model::{Service, Shared};
 
@@ -26,9 +28,6 @@ pub(crate) enum Piece {
     End,
 }
 
-/// Ends a note about text that is not read as it was meant.
-pub(crate) const FOLLOWING: &str = "errors that follow from this are not reported";
-
 /// Reads statements and braces, chunk by chunk.
 pub(crate) struct Reader {
     expander: Expander,
@@ -40,8 +39,10 @@ pub(crate) struct Reader {
     /// A piece that was pushed back.
     back: Option<Piece>,
     words: Vec<Range>,
-    /// The open blocks, with their keywords.
-    blocks: Vec<(&'static str, Span)>,
+    /// The open blocks.
+    blocks: Vec<Open>,
+    /// What speaks for a missing `}`.
+    signs: Signs,
     /// Number of opening minus closing braces.
     balance: i64,
     /// The last misplaced `{` or `}`, to explain its consequences.
@@ -77,6 +78,7 @@ impl Reader {
             back: None,
             words: Vec::new(),
             blocks: Vec::new(),
+            signs: Signs::default(),
             balance: 0,
             misplaced: None,
             ended: false,
@@ -147,14 +149,67 @@ impl Reader {
         self.astray != Astray::No
     }
 
-    /// The innermost open block.
-    pub(crate) fn innermost(&self) -> Option<(&'static str, Span)> {
-        self.blocks.last().copied()
+    /// A word that the innermost block does not know, or a line of a list begins with: if a block around it knows the
+    /// word, its `}` may be missing. It is if the word opens a block: true if that was reported.
+    pub(crate) fn may_be_unclosed(
+        &mut self,
+        cx: &mut Cx<'_>,
+        word: &[u8],
+        at: Span,
+        opens: bool,
+    ) -> bool {
+        if self.is_astray() || self.unclosed || cx.options.consequences {
+            return false;
+        }
+        let known = keyword_around(&self.blocks, cx.vocabulary, word);
+        let (Some(keyword), Some(&open)) = (known, self.blocks.last()) else {
+            return false;
+        };
+        let is_block =
+            matches!((keyword.shape)(), Shape::Block(..) | Shape::Lines(_) | Shape::List(_));
+        if is_block != opens {
+            return false;
+        }
+        let stray = self.signs.stray(word, at, open, cx);
+        if !opens {
+            self.signs.note(stray);
+            return false;
+        }
+        self.signs.report(Some(stray), cx);
+        self.unclosed = true;
+        self.astray = Astray::Opening;
+        true
     }
 
-    /// Notes that the open block was named in an error.
-    pub(crate) fn named_unclosed(&mut self) {
-        self.unclosed = true;
+    /// Looks for a missing `}` before a line of a list.
+    pub(crate) fn line_of_list(&mut self, cx: &mut Cx<'_>, from: u32, to: u32) {
+        let bytes = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+        // Nearly always an address or a name.
+        if !bytes.first().is_some_and(u8::is_ascii_alphabetic) {
+            return;
+        }
+        let end = bytes.iter().position(|b| is_blank(*b)).unwrap_or(bytes.len());
+        let word = bytes.get(..end).unwrap_or_default();
+        if self.astray == Astray::No && keyword_around(&self.blocks, cx.vocabulary, word).is_none()
+        {
+            return;
+        }
+        let (opens, word) = (self.block_follows(), word.to_vec());
+        let at = self.chunk.span(from as usize, from as usize + end);
+        self.may_be_unclosed(cx, &word, at, opens);
+        if opens && self.is_astray() {
+            self.lose_name(cx, from, to);
+        }
+    }
+
+    /// The block of a statement is not read as it was meant: references to its name follow from that.
+    pub(crate) fn lose_name(&mut self, cx: &mut Cx<'_>, from: u32, to: u32) {
+        let bytes = self.chunk.bytes.get(from as usize..to as usize).unwrap_or_default();
+        split(bytes, from, &mut self.words);
+        let statement = Statement::new(&self.chunk, &self.words, from, to);
+        if let Some(name) = statement.word(1) {
+            cx.lost_names.insert(name.bytes.into());
+        }
     }
 
     /// The next statement or brace.
@@ -183,6 +238,10 @@ impl Reader {
             }
             let Some(&token) = self.tokens.get(self.next) else {
                 if self.ended {
+                    let open = self.balance > 0 && !self.unclosed && !self.is_astray();
+                    if open && !cx.options.consequences {
+                        self.unclosed = self.signs.report(None, cx);
+                    }
                     cx.found_back(Span::NONE);
                     return Piece::End;
                 }
@@ -207,6 +266,9 @@ impl Reader {
                 }
                 Token::Close(at) => {
                     self.balance -= 1;
+                    if self.balance <= 0 {
+                        self.signs.clear();
+                    }
                     if self.astray != Astray::No {
                         self.last = self.chunk.span(at as usize + 1, at as usize + 1);
                     }
@@ -267,7 +329,13 @@ impl Reader {
     }
 
     /// Reads the `{` of a block whose keyword is at `at`. A missing one is reported, and the block begins nevertheless.
-    pub(crate) fn enter(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
+    pub(crate) fn enter(
+        &mut self,
+        cx: &mut Cx<'_>,
+        keyword: &'static str,
+        table: Option<&'static Table>,
+        at: Span,
+    ) {
         match self.next(cx) {
             Piece::Open(_) => {}
             piece => {
@@ -286,34 +354,27 @@ impl Reader {
                     .related(at, "the block begins here"),
                 );
                 self.back = Some(piece);
+                // Its `}` will come.
+                self.balance += 1;
             }
         }
-        self.blocks.push((keyword, at));
+        self.blocks.push(Open { keyword, at, table });
     }
 
     /// Ends a block at its `}`, or at the end of the text.
     pub(crate) fn leave(&mut self, cx: &mut Cx<'_>, piece: Piece) {
         match piece {
-            Piece::Close(at) if self.balance < 0 => {
-                self.balance = 0;
-                let related = self.blocks.last().map_or(Span::NONE, |b| b.1);
-                cx.report(
-                    Diagnostic::error(&codes::UNEXPECTED_CLOSE, "'}' without a '{'")
-                        .at(self.brace(at))
-                        .related(related, "it ends this block, which has no '{'"),
-                );
-            }
             Piece::End if self.unclosed => self.blocks.clear(),
             Piece::End if !self.blocks.is_empty() => {
                 let mut open = self.blocks.iter().rev();
-                let (keyword, at) = open.next().copied().unwrap_or(("", Span::NONE));
+                let (keyword, at) = open.next().map_or(("", Span::NONE), |o| (o.keyword, o.at));
                 let mut new = Diagnostic::error(
                     &codes::MISSING_CLOSE,
                     format!("missing '}}': block '{keyword}' is not closed"),
                 )
                 .at(at)
                 .label("no matching '}'");
-                for (keyword, at) in open {
+                for Open { keyword, at, .. } in open {
                     new = new.related(*at, format!("block '{keyword}' is open as well"));
                 }
                 if let Some(span) = self.misplaced {
@@ -324,7 +385,12 @@ impl Reader {
             }
             _ => {}
         }
-        self.blocks.pop();
+        if let (Some(block), Piece::Close(at)) = (self.blocks.pop(), piece)
+            && self.balance > 0
+        {
+            let brace = self.brace(at);
+            self.signs.closed(block, brace, self.blocks.last(), cx);
+        }
     }
 
     /// Reports a `{` that opens nothing.
@@ -351,7 +417,7 @@ impl Reader {
             new = new.help(format!(
                 "'{name}' is not defined before this line; define it with ${name}=value"
             ));
-        } else if let Some((keyword, _)) = self.blocks.last() {
+        } else if let Some(Open { keyword, .. }) = self.blocks.last() {
             new = new.note(format!("the next '}}' ends block '{keyword}'"));
         }
         cx.report(new);
@@ -382,7 +448,7 @@ impl Reader {
     }
 
     fn skip_rest(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
-        self.blocks.push((keyword, at));
+        self.blocks.push(Open { keyword, at, table: None });
         self.abandon(cx);
     }
 
@@ -407,11 +473,12 @@ impl Reader {
         at: Span,
         mut each: impl FnMut(&Statement<'_>, &mut Cx<'_>),
     ) -> Span {
-        self.enter(cx, keyword, at);
+        self.enter(cx, keyword, None, at);
         loop {
             match self.next(cx) {
                 Piece::Line(from, to) => {
                     self.undefined(cx, from, to);
+                    self.line_of_list(cx, from, to);
                     let statement = self.statement(cx, from, to);
                     if statement.len() > 0 {
                         each(&statement, cx);

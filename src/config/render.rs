@@ -1,5 +1,7 @@
 //! Diagnostics for people and programs: rustc's form, lines for a log, JSON.
 
+use std::borrow::Cow;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
@@ -40,7 +42,7 @@ impl Diagnostics {
         };
         let mut group = match head {
             Head::Title => level
-                .primary_title(diagnostic.message.as_str())
+                .primary_title(printable(&diagnostic.message).into_owned())
                 .id(diagnostic.id())
                 .elements(Vec::<annotate_snippets::Message<'_>>::new()),
             Head::Log => Group::with_level(level),
@@ -60,13 +62,13 @@ impl Diagnostics {
             group = group.element(snippet);
         }
         for note in self.chain(diagnostic.span).iter().chain(&diagnostic.notes) {
-            group = group.element(Level::NOTE.message(note.clone()));
+            group = group.element(Level::NOTE.message(printable(note).into_owned()));
         }
         for help in &diagnostic.help {
-            group = group.element(Level::HELP.message(help.as_str()));
+            group = group.element(Level::HELP.message(printable(help).into_owned()));
         }
         if let Some(text) = replacement_help(diagnostic) {
-            group = group.element(Level::HELP.message(text));
+            group = group.element(Level::HELP.message(printable(&text).into_owned()));
         }
         let body = renderer.render(&[group]).to_string();
         match head {
@@ -104,6 +106,7 @@ impl Diagnostics {
             message.push_str(&format!(", {hint} '{near}'{end}"));
         }
         if *diagnostic.code == codes::MISSING_CLOSE
+            && message.contains(" before ")
             && let Some(open) =
                 diagnostic.related.first().and_then(|(at, _)| self.sources.place(*at))
         {
@@ -113,13 +116,14 @@ impl Diagnostics {
             message.push_str(&format!(", and {} more like this", diagnostic.more));
         }
         let code = diagnostic.id();
-        match self.sources.place(diagnostic.span) {
+        let line = match self.sources.place(diagnostic.span) {
             Some(place) => {
                 let (file, line, column) = (place.file, place.line, place.column);
                 format!("({file}: Line {line}) {message} (column {column}) [{code}]")
             }
             None => format!("{message} [{code}]"),
-        }
+        };
+        printable(&line).into_owned()
     }
 
     /// A log line for each diagnostic that is to be shown.
@@ -239,12 +243,14 @@ impl Diagnostics {
             };
             let masked = self.secrets.masked(&place, span, &self.sources);
             let (text, from, to) = shown(&place, &masked);
-            let mark = Mark { from, to, label: label.to_owned(), primary };
-            let known = lines.iter_mut().find(|l| l.number == place.line && l.file == place.file);
+            let mark = Mark { from, to, label: printable(label).into_owned(), primary };
+            let known = lines
+                .iter_mut()
+                .find(|l| l.number == place.line && l.file == printable(place.file));
             match known {
                 Some(line) => line.marks.push(mark),
                 None => lines.push(Line {
-                    file: place.file.to_owned(),
+                    file: printable(place.file).into_owned(),
                     number: place.line,
                     text,
                     marks: vec![mark],
@@ -253,6 +259,22 @@ impl Diagnostics {
         }
         lines
     }
+}
+
+/// A text for a terminal: characters that control it or change the order of others are replaced, as in the drawn source
+/// lines.
+fn printable(text: &str) -> Cow<'_, str> {
+    let replaced = |c: char| match c {
+        '\u{7f}' => '\u{2421}',
+        '\0'..='\u{1f}' => char::from_u32(0x2400 + u32::from(c)).unwrap_or(' '),
+        '\u{80}'..='\u{9f}' | '\u{200e}' | '\u{200f}' => char::REPLACEMENT_CHARACTER,
+        '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' => char::REPLACEMENT_CHARACTER,
+        other => other,
+    };
+    if text.chars().all(|c| replaced(c) == c) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().map(replaced).collect())
 }
 
 /// A source line with its marks.
@@ -279,7 +301,9 @@ const AROUND: usize = 100;
 /// surroundings of the mark.
 fn shown(place: &Place<'_>, text: &[u8]) -> (String, usize, usize) {
     let part = |from: usize, to: usize| {
-        String::from_utf8_lossy(text.get(from..to).unwrap_or_default()).into_owned()
+        let part = String::from_utf8_lossy(text.get(from..to).unwrap_or_default());
+        // The others are replaced when the line is drawn.
+        part.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}")
     };
     let whole = place.text.len();
     let (first, end, last) = if whole <= SHOWN {

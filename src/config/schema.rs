@@ -178,6 +178,16 @@ impl<'a> Args<'a> {
                 char::from(*mark)
             ));
         }
+        // The value begins with a quote that is not closed.
+        let line = self.statement.span();
+        if let Some(last) = cx.reports.last_mut()
+            && *last.code == codes::MISSING_QUOTE
+            && last.span.unit == line.unit
+            && (line.start..line.start.saturating_add(line.len)).contains(&last.span.start)
+        {
+            new.hidden = true;
+            last.class = last.class.max(class);
+        }
         cx.report(new);
     }
 
@@ -220,7 +230,7 @@ pub(crate) fn read_block<B: Block>(
     reader: &mut Reader,
     cx: &mut Cx<'_>,
 ) -> Next {
-    reader.enter(cx, keyword, block.span());
+    reader.enter(cx, keyword, Some(B::table()), block.span());
     loop {
         match reader.next(cx) {
             Piece::Line(from, to) => {
@@ -274,30 +284,20 @@ pub(crate) fn begin<B: Block>(
     let table = B::table();
     cx.position.begin(table.name);
     reader.undefined(cx, from, to);
-    let (astray, opens, around) = (reader.is_astray(), reader.block_follows(), reader.innermost());
+    if table.keywords.is_empty() {
+        reader.line_of_list(cx, from, to);
+    }
+    let opens = reader.block_follows();
     let statement = reader.statement(cx, from, to);
     let word = statement.word(0)?;
     if table.keywords.is_empty() && block.lines(&statement, cx) {
         return None;
     }
     let Some((row, alias)) = table.find(word.bytes) else {
-        // The rest of a split `${NAME}` is not a block.
-        let opens = opens && visible(&word.text()).starts_with(|c: char| c.is_ascii_alphabetic());
-        let missing = opens
-            && !cx.options.consequences
-            && around.is_some()
-            && cx.vocabulary.find(word.bytes).is_some();
-        match around {
-            _ if astray => {}
-            Some(around) if missing => suggest::missing_close(cx, &word, around),
-            _ => suggest::unknown_keyword(cx, table, &word, opens),
-        }
-        let at = word.span();
-        if missing {
-            reader.named_unclosed();
-        }
-        if opens && !cx.options.consequences {
-            reader.go_astray(cx, at);
+        let (text, at) = (word.bytes.to_vec(), word.span());
+        unknown(table, &text, at, opens, reader, cx);
+        if opens && reader.is_astray() {
+            reader.lose_name(cx, from, to);
         }
         return None;
     };
@@ -305,6 +305,27 @@ pub(crate) fn begin<B: Block>(
     cx.position.keyword = Some(keyword);
     notice(cx, table, keyword, alias, &word);
     Some(Begun { row, keyword, next: block.begin(row, &statement, cx), at: word.span() })
+}
+
+/// Processes a word that is not a keyword of the block.
+fn unknown(
+    table: &'static Table,
+    word: &[u8],
+    at: Span,
+    opens: bool,
+    reader: &mut Reader,
+    cx: &mut Cx<'_>,
+) {
+    let text = String::from_utf8_lossy(word);
+    // The rest of a split `${NAME}` is not a block.
+    let opens = opens && visible(&text).starts_with(|c: char| c.is_ascii_alphabetic());
+    if reader.is_astray() || reader.may_be_unclosed(cx, word, at, opens) {
+        return;
+    }
+    suggest::unknown_keyword(cx, table, &text, at, opens);
+    if opens && !cx.options.consequences {
+        reader.go_astray(cx, at);
+    }
 }
 
 /// Reads the block that a statement opens, if it opens one.

@@ -4,6 +4,7 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::document::Node;
+use super::keyword::walk;
 use super::reader::Reader;
 use super::schema::{
     Args, Block, Keyword, Next, Shape, Single, Slot, Times, Value, Words, read_block,
@@ -189,6 +190,14 @@ fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
                 "'{}' is on, whatever follows it; remove the line to switch it off",
                 keyword.name
             ));
+        }
+        // Another statement on the same line.
+        let mut is_keyword = false;
+        walk(cx.vocabulary, &mut |table| {
+            is_keyword |= table.name == cx.position.block && table.find(word.bytes).is_some();
+        });
+        if is_keyword {
+            new = new.help(format!("one statement a line: write '{}' on a new line", word.text()));
         }
         cx.report(new);
     }

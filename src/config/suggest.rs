@@ -4,23 +4,22 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::keyword::{Table, walk};
-use super::reader::FOLLOWING;
 use super::span::Span;
-use super::words::Word;
+use super::unclosed::FOLLOWING;
 use crate::base::near::nearest;
 
 /// Reports a word that is not a keyword of `table`.
 pub(crate) fn unknown_keyword(
     cx: &mut Cx<'_>,
     table: &'static Table,
-    word: &Word<'_>,
+    text: &str,
+    at: Span,
     opens: bool,
 ) {
-    let text = word.text();
-    let mut new = Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'"))
-        .at(word.span());
+    let mut new =
+        Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'")).at(at);
     let place = place(table);
-    let homes = homes(cx.vocabulary, &text);
+    let homes = homes(cx.vocabulary, text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
         && table.find(text.to_ascii_lowercase().as_bytes()).is_some()
     {
@@ -30,7 +29,7 @@ pub(crate) fn unknown_keyword(
         new = new
             .label(format!("not known {place}"))
             .help(format!("'{text}' belongs {}", homes.join(" or ")));
-    } else if let Some(near) = nearest(&text, table.names()) {
+    } else if let Some(near) = nearest(text, table.names()) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);
     } else {
         new = new.label(format!("not known {place}"));
@@ -62,19 +61,6 @@ pub(crate) fn unknown_keyword(
         };
         new = new.note(format!("{lines}; {FOLLOWING}"));
     }
-    cx.report(new);
-}
-
-/// Reports a keyword that is only valid outside blocks, but is found in a block.
-pub(crate) fn missing_close(cx: &mut Cx<'_>, word: &Word<'_>, (open, at): (&str, Span)) {
-    let text = word.text();
-    let message = format!("missing '}}' before '{text}': block '{open}' is still open");
-    let new = Diagnostic::error(&codes::MISSING_CLOSE, message)
-        .at(word.span())
-        .label(format!("'{text}' is not allowed in '{open}'"))
-        .related(at, "block opened here")
-        .help(format!("close '{open}', or a block within it whose '}}' closed '{open}' instead"))
-        .note(FOLLOWING);
     cx.report(new);
 }
 

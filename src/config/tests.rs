@@ -1,3 +1,6 @@
+mod braces;
+mod messages;
+
 use super::*;
 use crate::base::Family;
 use crate::model::Weight;
@@ -223,7 +226,9 @@ fn every_block_that_is_left_out_has_its_cause_first() {
             "router Y",
             "ync group G has no",
         ),
-        (service(" real_server x 80 {\n }"), "'x'", "has no real servers"),
+        (service(" real_server x 80 {\n }"), "'x'", "has no usable real server"),
+        (service(" real_server 10.0.0.1 99999 {\n }"), "99999", "has no usable real server"),
+        (service(" sorry_server x 80"), "'x'", "has no real servers"),
         (service(" real_server fd00::1 80 {\n }"), "fd00::1 is not", "has no usable real server"),
         ("vrrp_script s {\n scirpt /bin/true\n}\n".into(), "scirpt", "vrrp_script s has no"),
         ("virtual_server_group g {\n x 80\n}\n".into(), "'x", "group g has no entries"),

@@ -7,7 +7,7 @@ use super::event::{InstanceId, Link, Snapshot};
 use super::job::{Job, Progress};
 use super::{Action, Engine, Moment, Phase};
 use crate::base::{IfIndex, IfName};
-use crate::plan::{Position, Sight, VrfRole};
+use crate::plan::{Sight, VrfRole};
 use crate::track::Subject;
 
 /// A snapshot of the whole kernel that is being processed.

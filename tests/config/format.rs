@@ -14,6 +14,8 @@ fn read(files: &MemoryFiles, name: &str) -> Loaded {
     let host = host();
     let mut options = Options::new(name, &host);
     options.document = true;
+    // All problems: which ones follow from a missing brace is told by the indentation, which the layout changes.
+    options.consequences = true;
     load(files, &host, &options)
 }
 

@@ -211,7 +211,11 @@ impl Expander {
             Ok(Some(_)) => return unusable(&ReadError::Special.to_string()),
         }
         let name = self.shown_name(path);
-        let text = cx.file_text(&full).map_err(Refusal::Read)?;
+        let mut text = cx.file_text(&full).map_err(Refusal::Read)?;
+        let unreadable = encoding(&text);
+        if unreadable.is_some() {
+            text = Arc::default();
+        }
         let full: Rc<[u8]> = full.into();
         if !self.opened.insert(Rc::clone(&full)) {
             self.account(cx, text.len() + OPENING, include);
@@ -221,6 +225,13 @@ impl Expander {
         }
         let file = cx.sources.add_file(&name, Arc::clone(&text));
         let unit = cx.sources.add_unit(Unit { file, include, expansion: u32::MAX });
+        if let Some((message, remedy)) = unreadable {
+            let at = Span { unit, start: 0, len: 0 };
+            let new = Diagnostic::error(&codes::ENCODING, message).at(at);
+            cx.report(
+                new.label("nothing of this file is used").help(remedy.replace("FILE", &name)),
+            );
+        }
         let mut skipped = 0;
         if text.starts_with(MARK) {
             skipped = MARK.len();
@@ -246,6 +257,22 @@ impl Expander {
         }));
         Ok(())
     }
+}
+
+/// What is wrong with the encoding of a file as a whole, and the remedy.
+fn encoding(text: &[u8]) -> Option<(&'static str, &'static str)> {
+    // In Latin-1 these are two letters that begin no keyword.
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return Some((
+            "the file is encoded in UTF-16",
+            "convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+        ));
+    }
+    let lines = text.trim_ascii_end();
+    (lines.contains(&b'\r') && !text.contains(&b'\n')).then_some((
+        "the lines of the file end with carriage returns",
+        "convert it: tr '\\r' '\\n' < FILE > NEW",
+    ))
 }
 
 /// Files that an include matched and that are still to be read.

@@ -114,6 +114,12 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                 cx.report(Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(member.span));
             }
         }
+        // A member that is in text that is not read as it was meant.
+        let follows = draft.members.iter().map(|member| &member.value.0).any(|member| {
+            cx.lost_names.contains(member.as_str().as_bytes())
+                || !members.contains(member)
+                    && cx.draft.instances.get(member).is_some_and(|notes| cx.is_lost(notes.span))
+        });
         match members.len() {
             0 => {
                 let message = format!("sync group {name} has no virtual routers, it is left out");
@@ -122,6 +128,7 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                 if draft.members.is_empty() && !misplaced_members(&draft, cx) {
                     new = new.help(LIST);
                 }
+                new.hidden |= follows;
                 cx.report(new);
                 continue;
             }
@@ -129,7 +136,9 @@ pub(super) fn finish(cx: &mut Load<'_>) {
                 let message = format!(
                     "sync group {name} has only 1 virtual router, so nothing is synchronised"
                 );
-                cx.report(Diagnostic::warning(&codes::INCOMPLETE, message).at(draft.span));
+                let mut new = Diagnostic::warning(&codes::INCOMPLETE, message).at(draft.span);
+                new.hidden |= follows;
+                cx.report(new);
             }
             _ => {}
         }

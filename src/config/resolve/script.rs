@@ -34,12 +34,13 @@ pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
     let name = block.header.0.clone();
     let Some(script) = &block.script.0 else {
         let message = format!("vrrp_script {name} has no 'script', it is left out");
-        cx.report(
-            Diagnostic::error(&codes::INCOMPLETE, message)
-                .at(block.end)
-                .label("the block ends without 'script'")
-                .related(block.span, "it begins here"),
-        );
+        let mut new = Diagnostic::error(&codes::INCOMPLETE, message)
+            .at(block.end)
+            .label("the block ends without 'script'")
+            .related(block.span, "it begins here");
+        new.hidden = cx.was_refused("script", block.span);
+        cx.report(new);
+        cx.lost_names.insert(name.as_str().as_bytes().into());
         return;
     };
     let runnable = match block.user.value().or(script.value.account.as_ref()) {

@@ -98,7 +98,12 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
         ServerName::Group(name) => format!("[{name}]"),
     };
     if servers.is_empty() {
-        let message = format!("virtual server {shown} has no real servers, it is left out");
+        let which = if cx.was_refused("real_server", block.span) {
+            "no usable real server"
+        } else {
+            "no real servers"
+        };
+        let message = format!("virtual server {shown} has {which}, it is left out");
         cx.report(Diagnostic::error(&codes::INCOMPLETE, message).at(block.span).after(block.end));
         return None;
     }

@@ -70,7 +70,12 @@ pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
     {
         new = new.replacement(bare);
     }
-    if text.contains('/') && parse(text.split('/').next().unwrap_or_default().as_bytes()).is_some()
+    if let Some(bare) = text.strip_suffix([',', ';'])
+        && parse(bare.split('/').next().unwrap_or_default().as_bytes()).is_some()
+    {
+        new = new.help("entries are separated by blanks and line ends").replacement(bare);
+    } else if text.contains('/')
+        && parse(text.split('/').next().unwrap_or_default().as_bytes()).is_some()
     {
         new = new.help("a prefix length is not allowed here");
     }
@@ -116,14 +121,30 @@ fn length(word: &Word<'_>, bits: u8, cx: &mut Cx<'_>) -> Option<u8> {
     let length = word.str().and_then(|t| t.parse::<u8>().ok());
     if length.is_none_or(|l| l > bits) {
         let message = format!("'{}' is not a prefix length", word.text());
-        cx.report(
-            Diagnostic::error(&codes::RANGE, message)
-                .at(word.span())
-                .label(format!("expected 0 to {bits}; {bits} is used")),
-        );
+        let mut new = Diagnostic::error(&codes::RANGE, message)
+            .at(word.span())
+            .label(format!("expected 0 to {bits}; {bits} is used"));
+        let text = word.text();
+        let bare = text.trim_end_matches([',', ';']);
+        if let Some(length) = mask_length(word.bytes) {
+            new = new.help("a netmask is written as its length").replacement(length.to_string());
+        } else if bare != text && bare.parse::<u8>().is_ok_and(|l| l <= bits) {
+            new = new.help("entries are separated by blanks and line ends").replacement(bare);
+        }
+        cx.report(new);
         return None;
     }
     length
+}
+
+/// The length of a prefix that is written as an IPv4 netmask.
+pub(crate) fn mask_length(bytes: &[u8]) -> Option<u8> {
+    let Some(IpAddr::V4(mask)) = parse(bytes) else {
+        return None;
+    };
+    let bits = mask.to_bits();
+    let length = bits.leading_ones();
+    (length > 0 && bits.count_ones() == length).then(|| u8::try_from(length).unwrap_or(32))
 }
 
 impl Value for Ip {

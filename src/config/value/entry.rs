@@ -8,7 +8,7 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
-use crate::config::value::address::{parse, prefix, report};
+use crate::config::value::address::{mask_length, parse, prefix, report};
 use crate::config::value::number::{any_base, integer};
 use crate::config::value::text::{decode, interface, report_length};
 use crate::config::words::Word;
@@ -140,6 +140,10 @@ const OPTIONS: &[&str] = &[
     "use_vmac",
 ];
 
+/// Those with a value.
+const VALUED: &[&str] =
+    &["dev", "scope", "broadcast", "brd", "label", "peer", "preferred_lft", "track_group"];
+
 /// Processes one option. None: the line is ignored.
 fn option_of(
     entry: &mut AddressEntry,
@@ -216,7 +220,17 @@ fn option_of(
         b"autojoin" => entry.flags.autojoin = true,
         b"no_track" => entry.no_track = true,
         b"use_vmac" => entry.use_vmac = true,
-        _ => unknown_option(option, OPTIONS, "an address", cx),
+        other => {
+            if let Some(length) = mask_length(other) {
+                let message = format!("'{}' is not an address option, ignored", option.text());
+                let address = entry.prefix.address;
+                let new = Diagnostic::error(&codes::OPTION, message).at(option.span());
+                cx.report(new.help(format!("for a netmask write {address}/{length}")));
+            } else {
+                unknown_option(option, OPTIONS, "an address", cx);
+                skip_value(option, OPTIONS, VALUED, args);
+            }
+        }
     }
     Some(())
 }
@@ -291,6 +305,20 @@ pub(crate) fn number_or_name(
         cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
     }
     number
+}
+
+/// Passes over the value of a misspelt option, unless it is an option itself.
+pub(crate) fn skip_value(
+    option: &Word<'_>,
+    options: &[&'static str],
+    valued: &[&str],
+    args: &mut Args<'_>,
+) {
+    let near = crate::base::near::nearest(&option.text(), options.iter().copied());
+    let is_option = |word: Word<'_>| options.iter().any(|o| o.as_bytes() == word.bytes);
+    if near.is_some_and(|near| valued.contains(&near)) && !args.peek().is_some_and(is_option) {
+        args.next();
+    }
 }
 
 /// Reports a word that is not an option of a line.

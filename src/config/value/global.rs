@@ -185,6 +185,7 @@ impl Value for LvsTimeouts {
         while let Some(option) = args.next() {
             if !OPTIONS.iter().any(|o| o.as_bytes() == option.bytes) {
                 super::entry::unknown_option(&option, OPTIONS, "an lvs_timeouts", cx);
+                super::entry::skip_value(&option, OPTIONS, OPTIONS, args);
                 continue;
             }
             let word = value(&option, args, cx)?;

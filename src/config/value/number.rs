@@ -112,6 +112,20 @@ impl Value for Bool {
     }
 }
 
+/// Corrects the error about a number of seconds that has a unit.
+pub(crate) fn without_unit(word: &Word<'_>, cx: &mut Cx<'_>) {
+    let head = word.bytes.iter().take_while(|b| b.is_ascii_digit()).count();
+    let (number, unit) = word.bytes.split_at(head);
+    if !matches!(unit, b"s" | b"sec" | b"m" | b"min" | b"h" | b"d" | b"ms" | b"msec") {
+        return;
+    }
+    let seconds = in_seconds(number, unit).filter(|s| s.bytes().all(|b| b.is_ascii_digit()));
+    if let Some(last) = cx.reports.last_mut().filter(|last| last.span == word.span()) {
+        last.help.push("write seconds without a unit".into());
+        last.replacement = seconds;
+    }
+}
+
 impl<const MIN: i64, const MAX: i64> Value for Int<MIN, MAX> {
     fn shape() -> Shape {
         Shape::Integer { min: MIN, max: MAX }
@@ -119,7 +133,11 @@ impl<const MIN: i64, const MAX: i64> Value for Int<MIN, MAX> {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
-        integer(&word, MIN, MAX, true, cx).map(Self)
+        let number = integer(&word, MIN, MAX, true, cx).map(Self);
+        if args.keyword.doc.contains("econds") {
+            without_unit(&word, cx);
+        }
+        number
     }
 
     fn words(&self, out: &mut Words) {
@@ -134,7 +152,11 @@ impl<const MIN: i64, const MAX: i64> Value for Exact<MIN, MAX> {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
-        integer(&word, MIN, MAX, false, cx).map(Self)
+        let number = integer(&word, MIN, MAX, false, cx).map(Self);
+        if args.keyword.doc.contains("econds") {
+            without_unit(&word, cx);
+        }
+        number
     }
 
     fn words(&self, out: &mut Words) {
@@ -276,6 +298,7 @@ fn in_seconds(number: &[u8], unit: &[u8]) -> Option<String> {
         b"us" | b"usec" => (1, 1_000_000),
         b"m" | b"min" => (60, 1),
         b"h" => (3_600, 1),
+        b"d" => (86_400, 1),
         _ => (1, 1),
     };
     Some(show_micros(micros.saturating_mul(times) / parts))

@@ -141,6 +141,12 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
     let line = match split_script(raw) {
         Ok(line) => line,
         Err(open) => {
+            // The reader does not know how the line is split.
+            if let Some(last) = cx.reports.last_mut()
+                && *last.code == codes::MISSING_QUOTE
+            {
+                last.hidden = true;
+            }
             cx.report(
                 Diagnostic::error(&codes::SCRIPT_TEXT, "missing closing quote in a command")
                     .at(statement.raw_span(open.0, open.0 + 1))

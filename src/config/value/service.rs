@@ -308,7 +308,9 @@ impl Value for PersistenceTimeout {
         let Some(word) = args.next() else {
             return Some(Self(360));
         };
-        let seconds = integer(&word, 1, 2_678_400, false, cx)?;
+        let seconds = integer(&word, 1, 2_678_400, false, cx);
+        super::number::without_unit(&word, cx);
+        let seconds = seconds?;
         Some(Self(u32::try_from(seconds).unwrap_or(360)))
     }
 

@@ -205,10 +205,32 @@ pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], c
     let text = word.text();
     if let Some(same) = choices.iter().find(|c| c.eq_ignore_ascii_case(&text)) {
         new = new.replacement(*same);
+    } else if let Some(meant) = synonym(&text).filter(|meant| choices.contains(meant)) {
+        new = new.replacement(meant);
     } else if let Some(near) = crate::base::near::nearest(&text, choices.iter().copied()) {
         new = new.replacement(near);
     }
     cx.report(new);
+}
+
+/// The word for what other programs call differently.
+fn synonym(text: &str) -> Option<&'static str> {
+    let plain: String = text.chars().filter(|c| !matches!(c, '-' | '_')).collect();
+    Some(match plain.to_ascii_lowercase().as_str() {
+        "roundrobin" => "rr",
+        "weightedroundrobin" | "wroundrobin" => "wrr",
+        "leastconn" | "leastconns" | "leastconnection" | "leastconnections" => "lc",
+        "weightedleastconn" | "weightedleastconnection" | "weightedleastconnections" => "wlc",
+        "source" | "sourcehash" | "sourcehashing" | "iphash" => "sh",
+        "destinationhash" | "destinationhashing" => "dh",
+        "maglev" | "maglevhash" | "maglevhashing" => "mh",
+        "masq" | "masquerade" | "masquerading" => "NAT",
+        "dsr" | "direct" | "directrouting" | "gateway" | "gatewaying" => "DR",
+        "tunnel" | "tunneling" | "tunnelling" | "ipip" => "TUN",
+        "primary" | "active" => "MASTER",
+        "secondary" | "slave" | "standby" | "passive" => "BACKUP",
+        _ => return None,
+    })
 }
 
 /// An enum whose values are words of the configuration.
