@@ -138,7 +138,7 @@ fn processes_are_looked_for_where_no_events_are_to_be_had(lab: &mut Lab) -> Res 
     let daemon = lab.subject.start(host)?;
     // One of two; the arguments are those of `exact`, and begin as those of `first`.
     sends(lab, host, 100)?;
-    lab.always().log(host, "no events of processes are to be had here")?;
+    lab.always().log(host, "process events are not available here")?;
     let mark = lab.mark();
     let second = web(host, &["2000"])?;
     lab.after(mark).log(host, "Quorum gained for tracked process web")?;

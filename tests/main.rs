@@ -11,4 +11,5 @@ mod check;
 mod command;
 mod config;
 mod fuzz;
+mod quotes;
 mod reference;

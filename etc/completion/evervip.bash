@@ -42,7 +42,7 @@ _evervip() {
         check:--config-id | check:-i) _evervip_offer nothing; return ;;
         check:--peer) _evervip_offer files; return ;;
         check:--peer-id) _evervip_offer nothing; return ;;
-        check:--silence) _evervip_offer list 'E0101 E0102 E0103 E0104 E0105 E0106 E0107 E0108 E0109 E0110 W0111 E0112 F0113 L0114 W0115 W0116 E0117 E0201 E0202 E0203 E0204 E0205 E0206 E0207 E0300 E0301 E0302 E0303 E0304 E0305 E0306 E0307 E0308 E0309 W0310 W0311 E0312 E0313 E0314 W0315 E0401 E0402 W0403 E0404 E0405 E0406 E0407 E0408 E0410 W0412 W0413 W0414 W0415 W0416 E0501 W0502 W0503 W0504 W0505 N0506 W0601 W0602 W0603 W0701 W0702 W0703 N0704 L0801 L0802 L0803 L0804 L0805 L0806 L0807 L0808 L0809 L0811 L0812 L0813 L0814 L0815 L0816 L0817 L0821 L0822 L0823 L0824'; return ;;
+        check:--silence) _evervip_offer list 'E0101 E0102 E0103 E0104 E0105 E0106 E0107 E0108 E0109 E0110 W0111 E0112 F0113 L0114 W0115 W0116 E0117 E0201 E0202 E0203 E0204 E0205 E0206 E0207 E0300 E0301 E0302 E0303 E0304 E0305 E0306 E0307 E0308 E0309 W0310 W0311 E0312 E0313 E0314 W0315 E0401 E0402 W0403 E0404 E0405 E0406 E0407 E0408 E0410 W0412 W0413 W0414 W0415 W0416 E0501 W0502 W0503 W0504 W0505 N0506 W0601 W0602 W0603 W0701 W0702 W0703 N0704 L0801 L0802 L0803 L0804 L0805 L0806 L0807 L0808 L0809 L0811 L0812 L0813 L0814 L0815 L0816 L0817 L0818 L0819 L0821 L0822 L0823 L0824'; return ;;
         check:--format) _evervip_offer words 'text json'; return ;;
         check:--color) _evervip_offer words 'auto always never'; return ;;
         convert:--to) _evervip_offer words 'json conf'; return ;;
@@ -58,7 +58,7 @@ _evervip() {
         check:-*) _evervip_offer words '--config-id --peer --peer-id --strict --silence --format --color --help' ;;
         check:*) _evervip_offer files ;;
         explain:-*) _evervip_offer words '--help' ;;
-        explain:*) _evervip_offer words 'E0101 E0102 E0103 E0104 E0105 E0106 E0107 E0108 E0109 E0110 W0111 E0112 F0113 L0114 W0115 W0116 E0117 E0201 E0202 E0203 E0204 E0205 E0206 E0207 E0300 E0301 E0302 E0303 E0304 E0305 E0306 E0307 E0308 E0309 W0310 W0311 E0312 E0313 E0314 W0315 E0401 E0402 W0403 E0404 E0405 E0406 E0407 E0408 E0410 W0412 W0413 W0414 W0415 W0416 E0501 W0502 W0503 W0504 W0505 N0506 W0601 W0602 W0603 W0701 W0702 W0703 N0704 L0801 L0802 L0803 L0804 L0805 L0806 L0807 L0808 L0809 L0811 L0812 L0813 L0814 L0815 L0816 L0817 L0821 L0822 L0823 L0824' ;;
+        explain:*) _evervip_offer words 'E0101 E0102 E0103 E0104 E0105 E0106 E0107 E0108 E0109 E0110 W0111 E0112 F0113 L0114 W0115 W0116 E0117 E0201 E0202 E0203 E0204 E0205 E0206 E0207 E0300 E0301 E0302 E0303 E0304 E0305 E0306 E0307 E0308 E0309 W0310 W0311 E0312 E0313 E0314 W0315 E0401 E0402 W0403 E0404 E0405 E0406 E0407 E0408 E0410 W0412 W0413 W0414 W0415 W0416 E0501 W0502 W0503 W0504 W0505 N0506 W0601 W0602 W0603 W0701 W0702 W0703 N0704 L0801 L0802 L0803 L0804 L0805 L0806 L0807 L0808 L0809 L0811 L0812 L0813 L0814 L0815 L0816 L0817 L0818 L0819 L0821 L0822 L0823 L0824' ;;
         fmt:-*) _evervip_offer words '--write --check --help' ;;
         fmt:*) _evervip_offer files ;;
         convert:-*) _evervip_offer words '--to --config-id --help' ;;
@@ -89,6 +89,6 @@ _evervipd() {
         --signum) _evervip_offer words 'STOP RELOAD DATA STATS STATS_CLEAR JSON'; return ;;
         --config-test | -t) _evervip_offer files; return ;;
     esac
-    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --namespace --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
+    _evervip_offer words '--use-file --vrrp --check --no_bfd --all --log-console --log-detail --log-facility --log-file --flush-log-file --no-syslog --umask --release-vips --dont-release-vrrp --dont-release-ipvs --dont-respawn --dont-fork --dump-conf --pid --vrrp_pid --checkers_pid --address-monitoring --namespace --core-dump --all-config --config-id --ignore-sigint --allow-empty --signum --config-test --version --help'
 }
 complete -F _evervipd evervipd

@@ -3,29 +3,33 @@
 
 use std::process::ExitCode;
 
-use evervip::cli::command::{find, help};
+use evervip::cli::command::{Command, find, help, words};
 use evervip::cli::print::{out, say};
 
 fn main() -> ExitCode {
     evervip::cli::command::end_at_broken_pipe();
     let mut args = lexopt::Parser::from_env();
-    match dispatch(&mut args) {
+    let mut command = None;
+    match dispatch(&mut args, &mut command) {
         Ok(code) => code,
         Err(error) => {
-            say(format_args!("evervip: {error}"));
+            say(format_args!("evervip: {}", words(&error, command)));
             ExitCode::from(2)
         }
     }
 }
 
-fn dispatch(args: &mut lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+fn dispatch(
+    args: &mut lexopt::Parser,
+    command: &mut Option<&'static Command>,
+) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;
     match args.next()? {
         Some(Value(name)) => {
             let name = name.string()?;
-            let command = find(&name)?;
+            let found = command.insert(find(&name)?);
             let args = std::mem::replace(args, lexopt::Parser::from_args(Vec::<String>::new()));
-            (command.run)(args)
+            (found.run)(args)
         }
         Some(Short('V' | 'v') | Long("version")) => {
             out(concat!("evervip ", env!("CARGO_PKG_VERSION"), "\n"))?;

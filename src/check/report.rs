@@ -105,7 +105,7 @@ impl Engine {
         if let Kind::File(check) = place.kind
             && !self.is_known(place.kind)
         {
-            tracing::warn!("nothing is known of track_file {} yet, 0 is assumed", check.file);
+            tracing::warn!("no value of track_file {} yet, 0 is assumed", check.file);
         }
         self.judge(moment, slot, verdict);
         self.timers.clear(Timer::Check(slot));

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use lexopt::Arg;
 
+use crate::base::near::nearest;
 use crate::log::Facility;
 
 pub(super) use help::{FACILITIES, flags, signal_names};
@@ -169,6 +170,7 @@ enum What {
     FlushLog,
     NoSyslog,
     Umask,
+    ReleaseVips,
     KeepVrrp,
     KeepIpvs,
     NoRespawn,
@@ -243,7 +245,13 @@ const ROWS: &[Row] = &[
     ),
     Row(Some('G'), "no-syslog", Flag, What::NoSyslog, "do not log to syslog"),
     Row(Some('u'), "umask", Required("MASK"), What::Umask, "umask for files and programs (0177)"),
-    Row(Some('X'), "release-vips", Flag, What::Later, ""),
+    Row(
+        Some('X'),
+        "release-vips",
+        Flag,
+        What::ReleaseVips,
+        "a backup removes virtual addresses that other programs added (always the case)",
+    ),
     Row(
         Some('V'),
         "dont-release-vrrp",
@@ -410,7 +418,7 @@ impl Reader {
                 // It has a value, which must be consumed.
                 let _ = parser.optional_value();
             }
-            return Err(format!("Unknown option {shown}"));
+            return Err(format!("Unknown option {shown}{}", similar(&shown)));
         };
         let value = match row.2 {
             // Characters after a short option are further options.
@@ -440,7 +448,7 @@ impl Reader {
             What::OnlyVrrp => o.checker = false,
             What::OnlyCheck => o.vrrp = false,
             What::NoBfd => o.bfd = false,
-            What::FlushLog => {}
+            What::FlushLog | What::ReleaseVips => {}
             What::All => o.all = true,
             What::Console => self.console_at = true,
             What::Detail => o.detail = o.detail.saturating_add(1).min(2),
@@ -488,9 +496,10 @@ impl Reader {
             What::Version => return Ok(Step::Wish(Wish::Version)),
             What::Help => return Ok(Step::Wish(Wish::Help)),
             What::Later => {
+                let long = format!("--{}", row.1);
+                let full = if shown == long { String::new() } else { format!(" ({long})") };
                 return Err(format!(
-                    "Option {shown} (--{}) is not supported by this version of EverVIP",
-                    row.1
+                    "Option {shown}{full} is not supported by this version of EverVIP"
                 ));
             }
             What::Never => {
@@ -530,6 +539,15 @@ fn long(name: &str) -> Result<Option<&'static Row>, String> {
         (Some(_), Some(_)) => Err(format!("Option --{name} is ambiguous")),
         (one, _) => Ok(one),
     }
+}
+
+/// A hint at the option with the most similar long name.
+fn similar(shown: &str) -> String {
+    let names = ROWS.iter().filter(|row| row.3 != What::Never).map(|row| row.1);
+    shown
+        .strip_prefix("--")
+        .and_then(|name| nearest(name, names))
+        .map_or(String::new(), |near| format!(", did you mean --{near}?"))
 }
 
 /// Whether a file may be called that.

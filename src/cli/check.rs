@@ -1,15 +1,15 @@
 //! Configuration tests: `evervipd -t` and `evervip check`.
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
 use super::args::is_file_name;
+use super::input::{self, STANDARD_INPUT};
 use super::print::{self, out};
 use crate::config::{
-    self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, ReadError, Stops, Style,
-    codes, too_large,
+    self, Diagnostics, FileKind, Files, Head, Loaded, Options, Peer, ReadError, Stops, Style, codes,
 };
 use crate::sys::host::Machine;
 use crate::sys::netns::NetNs;
@@ -17,8 +17,6 @@ use crate::sys::netns::NetNs;
 /// The default file.
 pub const DEFAULT_FILE: &str = "/etc/keepalived/keepalived.conf";
 
-/// The argument that stands for standard input.
-const STANDARD_INPUT: &str = "-";
 /// The name of standard input in messages.
 const PIPED: &[u8] = b"<stdin>";
 /// Exit status: both routers would be master at the same time.
@@ -58,13 +56,19 @@ pub(super) fn load_or_read(
     file: Option<OsString>,
     config_id: Option<OsString>,
 ) -> Result<Loaded, lexopt::Error> {
-    if file.as_ref().is_none_or(|name| name != STANDARD_INPUT) {
-        return Ok(load(&Test { file, config_id, ..Test::default() }, true));
-    }
     let machine = Machine::new();
     let mut options = options(file, config_id, &machine);
     options.document = true;
-    piped(&machine, &mut options)
+    load_any(&machine, &mut options)
+}
+
+/// Reads a configuration; from standard input if the name is `-`.
+fn load_any(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Error> {
+    if options.file == STANDARD_INPUT.as_bytes() {
+        piped(machine, options)
+    } else {
+        Ok(config::load(machine, machine, options))
+    }
 }
 
 fn options(file: Option<OsString>, id: Option<OsString>, machine: &Machine) -> Options {
@@ -174,18 +178,18 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let standard_input = file.as_ref().is_some_and(|name| name == STANDARD_INPUT);
+    let standard_input =
+        |name: &Option<OsString>| name.as_ref().is_some_and(|n| n == STANDARD_INPUT);
+    if standard_input(&file) && standard_input(&peer) {
+        return Err("only one of FILE and --peer can be standard input".into());
+    }
     let mut options = options(file, id, &machine);
     options.lints = true;
     if let Some(name) = peer {
         options.peer = Some(other_router(name, peer_id, &machine)?);
     }
     options.strict = strict;
-    let mut loaded = if standard_input {
-        piped(&machine, &mut options)?
-    } else {
-        config::load(&machine, &machine, &options)
-    };
+    let mut loaded = load_any(&machine, &mut options)?;
     loaded.diagnostics.silence(&silenced);
     let diagnostics = &loaded.diagnostics;
     if json {
@@ -206,12 +210,8 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
 
 /// Reads the configuration from standard input; includes are relative to the working directory.
 fn piped(machine: &Machine, options: &mut Options) -> Result<Loaded, lexopt::Error> {
-    let mut text = Vec::new();
-    let most = options.limits.file as u64;
-    io::stdin()
-        .take(most.saturating_add(1))
-        .read_to_end(&mut text)
-        .map_err(|e| format!("cannot read standard input: {e}"))?;
+    let text = input::up_to(options.limits.file, io::stdin())
+        .map_err(|e| format!("standard input {e}"))?;
     options.file = PIPED.to_vec();
     let mut path = machine.current_directory();
     if path.last() != Some(&b'/') {
@@ -239,10 +239,7 @@ impl Files for Piped<'_> {
     }
 
     fn read(&self, path: &[u8], limit: usize) -> Result<Vec<u8>, ReadError> {
-        if path != self.path {
-            return self.machine.read(path, limit);
-        }
-        if self.text.len() > limit { Err(too_large(limit)) } else { Ok(self.text.clone()) }
+        if path == self.path { Ok(self.text.clone()) } else { self.machine.read(path, limit) }
     }
 
     fn list(&self, directory: &[u8]) -> Result<Vec<Vec<u8>>, String> {
@@ -260,13 +257,13 @@ fn other_router(
     id: Option<OsString>,
     machine: &Machine,
 ) -> Result<Peer, lexopt::Error> {
-    let shown = name.display().to_string();
-    let loaded = config::load(machine, machine, &options(Some(name), id, machine));
-    if loaded.unusable() {
-        let why = loaded.diagnostics.log_lines().next().map_or_else(String::new, |(_, line)| line);
+    let mut options = options(Some(name), id, machine);
+    let loaded = load_any(machine, &mut options)?;
+    if let Some(why) = loaded.diagnostics.obstacle() {
         return Err(format!("the peer's file cannot be used: {why}").into());
     }
-    Ok(Peer { file: shown, vrrp: loaded.model.vrrp })
+    let file = String::from_utf8_lossy(&options.file).into_owned();
+    Ok(Peer { file, vrrp: loaded.model.vrrp })
 }
 
 /// The code with this name, in upper or lower case.
@@ -329,6 +326,7 @@ input) and reports errors and questionable settings.
 
   -i, --config-id ID   read '@ID' lines for this configuration id
       --peer FILE      compare with the file of the router that backs it up
+                       (- for standard input)
       --peer-id ID     read '@ID' lines of that file for this configuration id
       --strict         treat warnings as errors, and report what keepalived
                        ignores without a message

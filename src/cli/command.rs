@@ -86,6 +86,33 @@ pub fn find(name: &str) -> Result<&'static Command, lexopt::Error> {
     })
 }
 
+/// An error of the command line of a command, or of the program itself, in words.
+#[must_use]
+pub fn words(error: &lexopt::Error, command: Option<&Command>) -> String {
+    use lexopt::Error;
+    match error {
+        Error::UnexpectedOption(option) => {
+            let near = option.strip_prefix("--").and_then(|name| match command {
+                Some(command) => nearest(name, command.flags().map(|flag| flag.long)),
+                None => nearest(name, OPTIONS.into_iter()),
+            });
+            let near = near.map_or(String::new(), |near| format!(", did you mean '--{near}'?"));
+            format!("unknown option '{option}'{near}")
+        }
+        Error::UnexpectedArgument(word) => format!("unexpected argument '{}'", word.display()),
+        Error::UnexpectedValue { option, value } => {
+            format!("option '{option}' takes no value, but '{}' is given", value.display())
+        }
+        Error::MissingValue { option: Some(option) } => format!("option '{option}' needs a value"),
+        Error::NonUnicodeValue(value) => format!("'{}' is not valid UTF-8", value.display()),
+        Error::ParsingFailed { value, error } => format!("wrong value '{value}': {error}"),
+        other => other.to_string(),
+    }
+}
+
+/// The long options of the program itself.
+const OPTIONS: [&str; 2] = ["help", "version"];
+
 /// `evervip help [COMMAND]`
 fn print_help(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     use lexopt::prelude::*;

@@ -1,10 +1,11 @@
 //! `evervip convert`: configurations as JSON, and back.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io;
 use std::process::ExitCode;
 
 use super::check;
+use super::input::{self, STANDARD_INPUT};
 use super::print::{self, out};
 use crate::config::Document;
 
@@ -72,17 +73,7 @@ fn to_json(file: Option<OsString>, id: Option<OsString>) -> Result<(Vec<u8>, boo
 }
 
 fn to_conf(file: Option<OsString>) -> Result<Vec<u8>, lexopt::Error> {
-    let text = match file.filter(|name| name != "-") {
-        Some(name) => {
-            let shown = name.display().to_string();
-            std::fs::read(&name).map_err(|e| format!("reading {shown}: {e}"))?
-        }
-        None => {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text).map_err(|e| format!("reading: {e}"))?;
-            text
-        }
-    };
+    let text = input::read(&file.unwrap_or_else(|| STANDARD_INPUT.into()))?;
     let document = Document::from_json(&text).map_err(|e| e.to_string())?;
     Ok(document.to_conf())
 }

@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::input::{self, STANDARD_INPUT};
 use super::print::{self, out};
 use crate::config::format;
 
@@ -51,25 +52,23 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         }
     }
     if files.is_empty() {
-        files.push("-".into());
+        files.push(STANDARD_INPUT.into());
     }
     let mut differs = false;
     for name in files {
         let path = PathBuf::from(&name);
-        let failed = |what: &str, e: io::Error| format!("{what} {}: {e}", path.display());
-        let standard = name == "-";
-        if standard && mode == Mode::Write {
+        if name == STANDARD_INPUT && mode == Mode::Write {
             return Err("--write needs a FILE".into());
         }
-        let text = read(standard.then_some(()).map_or(Some(&path), |()| None))
-            .map_err(|e| failed("reading", e))?;
+        let text = input::read(&name)?;
         let laid_out = format(&text);
         match mode {
             Mode::Print => {
                 print::bytes(&laid_out)?;
             }
             Mode::Write if laid_out == text => {}
-            Mode::Write => replace(&path, &laid_out).map_err(|e| failed("writing", e))?,
+            Mode::Write => replace(&path, &laid_out)
+                .map_err(|e| format!("cannot write file '{}': {e}", path.display()))?,
             Mode::Check if laid_out == text => {}
             Mode::Check => {
                 out(&format!("{}\n", path.display()))?;
@@ -78,17 +77,6 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
         }
     }
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-fn read(path: Option<&PathBuf>) -> io::Result<Vec<u8>> {
-    match path {
-        Some(path) => fs::read(path),
-        None => {
-            let mut text = Vec::new();
-            io::stdin().read_to_end(&mut text)?;
-            Ok(text)
-        }
-    }
 }
 
 /// Replaces the content of a file, completely or not at all. Owner and permissions stay; a symbolic link is followed.

@@ -16,6 +16,7 @@ pub mod exit;
 pub mod explain;
 pub mod fmt;
 pub mod generate;
+mod input;
 mod metrics;
 pub mod print;
 pub mod reload;

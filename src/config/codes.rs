@@ -81,7 +81,8 @@ codes! {
     /// There is no open block for a closing brace. The usual cause is an unknown keyword with a block further up:
     /// its closing brace ended the enclosing block.
     UNEXPECTED_CLOSE = "E0104", "unexpected '}'";
-    /// The text ends inside a block. What was read is used.
+    /// A block is still open where the text ends, or at a keyword that is only valid outside it. What was read of the block
+    /// is used.
     MISSING_CLOSE = "E0105", "missing '}'";
     /// A double quote is not closed on its line; quotes never span lines. The words before it are used.
     ///
@@ -290,24 +291,33 @@ codes! {
     /// The file has instances, but neither one of them nor an interface has the address of this virtual server.
     NOBODY_HOLDS = "L0809", "no instance has the address of the service";
 
-    /// The two routers use different virtual router ids for this instance. Neither accepts the other's adverts for it,
-    /// and both become master.
+    /// The two routers use different virtual router ids for this instance or for one of its addresses. Neither accepts
+    /// the other's adverts for it, and both become master.
     PEER_VRID = "L0811", "virtual router id differs from the peer's";
     /// The two routers send adverts at different intervals. Version 2 drops such adverts; in version 3 a backup uses
     /// the interval of its master, so the takeover time depends on which router is master.
     PEER_ADVERT_INT = "L0812", "advert interval differs from the peer's";
     /// The two routers use different versions of the protocol and drop each other's adverts.
     PEER_VERSION = "L0813", "version differs from the peer's";
-    /// The two routers use different authentication and drop each other's adverts.
+    /// The two routers use different authentication, or different keys, and at least one of them drops the other's
+    /// adverts. `mode permissive` and `mode receive-only` of `auth_hmac` allow to change one router after the other.
     PEER_AUTH = "L0814", "authentication differs from the peer's";
     /// The two routers have different virtual addresses. An address that only one of them has is unreachable while the
-    /// other is master.
+    /// other is master. With a different number of addresses they refuse each other's adverts, as RFC 3768 7.1
+    /// demands: a router that takes over finds the other one still master. EverVIP ends this after ten adverts.
     PEER_ADDRESSES = "L0815", "addresses differ from the peer's";
     /// The two routers have the same priority, so the higher interface address decides, which is not visible in the
-    /// files.
+    /// files. With priority 255, which is that of the owner of the addresses, both become master at every start.
     PEER_PRIORITY = "L0816", "same priority as the peer";
-    /// The other file has no instance of this name or virtual router id, so no router takes over.
+    /// The other file has no instance of this name, with this virtual router id or with an address of this instance, so
+    /// no router takes over.
     PEER_MISSING = "L0817", "instance without a counterpart";
+    /// The adverts of one router do not reach the other one: unicast on one side and multicast on the other, different
+    /// multicast groups, IPv4 and IPv6, or a `unicast_peer` list without the other's `unicast_src_ip`. A router that
+    /// receives no adverts becomes master.
+    PEER_DESTINATION = "L0818", "adverts do not reach the peer";
+    /// One router sends a form of the version 3 checksum that the other one drops.
+    PEER_CHECKSUM = "L0819", "checksum differs from the peer's";
 
     /// Two instances that are not in the same sync group have the same address on one interface. Their masters are
     /// elected independently, so two routers can have the address at the same time.

@@ -373,7 +373,7 @@ impl Reader {
                     format!("missing '}}': block '{keyword}' is not closed"),
                 )
                 .at(at)
-                .label("this block has no end");
+                .label("no matching '}'");
                 for Open { keyword, at, .. } in open {
                     new = new.related(*at, format!("block '{keyword}' is open as well"));
                 }

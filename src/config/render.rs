@@ -6,7 +6,7 @@ use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::codes;
-use super::diagnostic::{Diagnostic, Diagnostics, Severity};
+use super::diagnostic::{Diagnostic, Diagnostics, Severity, Stops};
 use super::span::{Place, Span};
 
 /// The form of the text.
@@ -129,6 +129,12 @@ impl Diagnostics {
     /// A log line for each diagnostic that is to be shown.
     pub fn log_lines(&self) -> impl Iterator<Item = (Severity, String)> {
         self.shown().map(|d| (d.severity, self.log_line(d)))
+    }
+
+    /// The log line of the first problem that stops a start.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        self.all().find(|d| d.stops() == Stops::Start).map(|d| self.log_line(d))
     }
 
     /// File and line of a diagnostic, for tests and tools.

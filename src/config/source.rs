@@ -39,7 +39,7 @@ impl fmt::Display for ReadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Special => f.write_str("is not a regular file"),
-            Self::Unreadable(reason) => write!(f, "cannot be read ({reason})"),
+            Self::Unreadable(reason) => write!(f, "cannot be read: {reason}"),
         }
     }
 }

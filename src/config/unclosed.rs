@@ -101,7 +101,7 @@ impl Signs {
                     let new = missing("}", closed.keyword)
                         .at(closed.brace)
                         .label("by its indentation, this '}' ends a block around it")
-                        .related(closed.at, "this block is not closed before that");
+                        .related(closed.at, "block opened here");
                     (new, closed.reports)
                 }
                 (None, Some(stray)) => {
@@ -109,7 +109,7 @@ impl Signs {
                     let new = missing(&stray.text, open)
                     .at(stray.at)
                     .label(format!("'{}' is not allowed in '{open}'", stray.text))
-                    .related(at, "this block is not closed before that")
+                    .related(at, "block opened here")
                     .help(format!(
                         "close '{open}', or a block within it whose '}}' closed '{open}' instead"
                     ));

@@ -173,7 +173,7 @@ impl Watcher {
             && !core::mem::replace(&mut self.complained, true)
         {
             tracing::info!(
-                "no events of processes are to be had here ({e}), tracked processes are looked for every second"
+                "process events are not available here ({e}); tracked processes are checked every second"
             );
         }
         self.look_at_all(now);

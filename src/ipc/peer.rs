@@ -181,7 +181,7 @@ impl<Out: Serialize, In: DeserializeOwned> Peer<Out, In> {
                     return Heard::Nonsense;
                 }
                 Err(e) => {
-                    tracing::warn!("channel to another process: {e}");
+                    tracing::warn!("cannot receive from another process: {e}");
                     self.gone = true;
                     return Heard::End;
                 }

@@ -192,7 +192,7 @@ impl Role {
                     return Exit::Internal;
                 },
                 result = self.filters.next(&mut of_filters) => if let Err(e) = result {
-                    tracing::error!("listening to changes of packet filters: {e}");
+                    tracing::error!("cannot receive changes of packet filters from the kernel: {e}");
                     return Exit::Internal;
                 },
                 () = writer_turn(self.writer.is_busy()) => self.write(),

@@ -90,7 +90,7 @@ impl Engine {
             if self.link_names.contains_key(&to) || !self.objects.rename_link(&parent, &from, &to) {
                 continue;
             }
-            tracing::info!("interface {from} is to be called {to}");
+            tracing::info!("renaming interface {from} to {to}");
             self.link_names.remove(&from);
             self.link_names.insert(to.clone(), index);
             let aliases = self.aliases.entry(index).or_default();

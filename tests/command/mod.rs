@@ -181,6 +181,77 @@ fn a_certain_split_brain_has_an_exit_status() {
     assert!(text(&output(EVERVIP, &["help", "check"]).stdout).contains("3 --peer found"));
 }
 
+/// Gives a text to standard input.
+fn fed(words: &[&str], input: &str) -> Output {
+    let mut child = Command::new(EVERVIP)
+        .args(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn the_file_of_the_peer_can_be_standard_input() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.conf");
+    fs::write(&path, GOOD).unwrap();
+    let own = path.to_str().unwrap();
+    let deaf = GOOD.replace("virtual_router_id 5", "virtual_router_id 6");
+    let result = fed(&["check", "--peer", "-", own], &deaf);
+    assert_eq!(result.status.code(), Some(3), "{}", text(&result.stderr));
+    assert!(text(&result.stdout).contains("in <stdin>"), "{}", text(&result.stdout));
+    let both = fed(&["check", "--peer", "-", "-"], GOOD);
+    assert_eq!(both.status.code(), Some(2));
+    assert!(text(&both.stderr).contains("only one of FILE and --peer"), "{}", text(&both.stderr));
+    // The reason is the error that stops a start, not the first line.
+    let fatal = format!("global_defs {{\n frob\n vrrp_garp_interval\n}}\n{GOOD}");
+    let result = fed(&["check", "--peer", "-", own], &fatal);
+    assert_eq!(result.status.code(), Some(2));
+    let said = text(&result.stderr);
+    assert!(said.contains("vrrp_garp_interval") && !said.contains("frob"), "{said}");
+}
+
+#[test]
+fn special_and_huge_files_are_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let huge = folder.path().join("huge.conf");
+    fs::File::create(&huge).unwrap().set_len(3 << 30).unwrap();
+    let huge = huge.to_str().unwrap();
+    for words in [&["fmt"][..], &["fmt", "--check"], &["convert", "--to", "conf"]] {
+        let of = |file: &str| {
+            let result = output(EVERVIP, &[words, &[file]].concat());
+            assert_eq!(result.status.code(), Some(2), "{words:?} {file}");
+            text(&result.stderr)
+        };
+        for special in ["/proc/kmsg", "/dev/zero"] {
+            assert!(of(special).contains("is not a regular file"), "{words:?}: {}", of(special));
+        }
+        assert!(of(huge).contains("larger than 1073741824 bytes"), "{words:?}: {}", of(huge));
+        assert!(of("/none.conf").contains("file '/none.conf' does not exist"), "{words:?}");
+    }
+}
+
+#[test]
+fn an_unknown_option_has_a_hint() {
+    let said = |words: &[&str]| {
+        let result = output(EVERVIP, words);
+        assert_eq!(result.status.code(), Some(2));
+        text(&result.stderr)
+    };
+    let hint = "unknown option '--fromat', did you mean '--format'?";
+    assert!(said(&["check", "--fromat", "json"]).contains(hint));
+    assert!(said(&["--vesrion"]).contains("unknown option '--vesrion', did you mean '--version'?"));
+    assert!(said(&["check", "a", "b"]).contains("unexpected argument 'b'"));
+    let daemon = output(EVERVIPD, &["--vesrion"]);
+    assert_eq!(daemon.status.code(), Some(1));
+    let said = text(&daemon.stderr);
+    assert!(said.contains("Unknown option --vesrion, did you mean --version?"), "{said}");
+}
+
 #[test]
 fn the_last_line_tells_what_is_stopped() {
     let folder = tempfile::tempdir().unwrap();

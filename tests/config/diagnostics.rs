@@ -244,7 +244,7 @@ fn page() -> String {
          of problem. Some kinds can have several letters; the usual one is shown below. `evervip explain CODE` shows the\n\
          text on a terminal.\n\n\
          - `evervip check --silence CODE,CODE` leaves out warnings and lints. Errors cannot be silenced, except E0501\n  (interfaces that this machine does not have), to check the file of another machine.\n\
-         - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0817); exit status 3 means\n\
+         - `evervip check --peer FILE` compares with the configuration of the other router (L0811 to L0819); exit status 3 means\n\
            that both would be master at the same time.\n\
          - `evervip check --strict` fails for warnings as well, and reports what keepalived ignores without a message.\n\
          - `evervip check --format json` prints what [diagnostics.schema.json](diagnostics.schema.json) describes.\n\n\

@@ -236,34 +236,6 @@ fn a_service_whose_address_nobody_holds() {
 }
 
 #[test]
-fn what_differs_from_the_peer() {
-    let own = instance(
-        "",
-        " priority 150\n advert_int 1\n authentication {\n auth_type PASS\n auth_pass a\n }",
-    );
-    let peer = own.replace("priority 150", "priority 100");
-    let against = |code: &str, line: u32, words: &str, other: &str| {
-        between(code, line, words, (&own, Some(other)), (&own, Some(&peer)));
-    };
-    against("L0811", 4, "virtual_router_id 5 here, 6", &peer.replace("router_id 5", "router_id 6"));
-    against("L0812", 9, "advert_int 1 here, 2", &peer.replace("advert_int 1", "advert_int 2"));
-    against("L0813", 2, "version 2 here, 3", &peer.replace("priority", "version 3\n priority"));
-    against("L0814", 10, "auth_pass is not the same", &peer.replace("auth_pass a", "auth_pass b"));
-    let words = "only here 10.0.0.9/32, only there 10.0.0.8/32";
-    against("L0815", 5, words, &peer.replace("10.0.0.9", "10.0.0.8"));
-    against("L0816", 8, "priority 150 here and in b.conf", &own);
-    let stranger = peer.replace("vrrp_instance V", "vrrp_instance W");
-    // Another name with the same router id is the same instance.
-    assert!(said(&read(&own, Some(&stranger)), "L0817").is_empty());
-    against(
-        "L0817",
-        2,
-        "no instance of this name",
-        &stranger.replace("router_id 5", "router_id 6"),
-    );
-}
-
-#[test]
 fn a_script_that_may_not_run_names_the_obstacle_and_the_remedy() {
     use evervip::config::{FileInfo, FileKind};
     let mut host = host();
@@ -370,26 +342,6 @@ fn a_comment_within_a_password() {
     let loaded = read(&of("s3cr#t"), None);
     let text = loaded.diagnostics.text(evervip::config::Style::Plain) + &loaded.diagnostics.json();
     assert!(!text.contains("s3cr"), "{text}");
-}
-
-#[test]
-fn only_what_makes_both_routers_master_is_a_split_brain() {
-    let own = instance("", " priority 150\n authentication {\n auth_type PASS\n auth_pass a\n }");
-    let peer = own.replace("priority 150", "priority 100");
-    let certain = |other: &str| read(&own, Some(other)).diagnostics.split_brain();
-    assert!(!certain(&peer));
-    assert!(certain(&peer.replace("router_id 5", "router_id 6")));
-    assert!(certain(&peer.replace("priority", "version 3\n priority")));
-    assert!(certain(&peer.replace("auth_pass a", "auth_pass b")));
-    assert!(certain(&peer.replace("priority", "advert_int 2\n priority")));
-    // Questionable, but one of them wins; or they share no address.
-    assert!(!certain(&own));
-    assert!(!certain(&peer.replace("10.0.0.9", "10.0.0.8")));
-    let other = peer.replace("router_id 5", "router_id 6").replace("10.0.0.9", "10.0.0.8");
-    assert!(!certain(&other));
-    let third = |text: &str| text.replace("priority", "version 3\n priority");
-    let slow = third(&peer).replace("priority", "advert_int 2\n priority");
-    assert!(!read(&third(&own), Some(&slow)).diagnostics.split_brain());
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod layers;
 mod limits;
 mod lint;
 mod parts;
+mod peer;
 mod reload;
 mod schema;
 mod service;

@@ -250,7 +250,7 @@ fn what_a_service_by_mark_does_not_use_is_named() {
     let said: Vec<String> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
     for part in [
         "protocol is not used: the firewall mark selects the packets",
-        "port 443 of real server 10.9.0.11 is not used: a service by mark keeps the client's port",
+        "port 443 of real server 10.9.0.11 is not used: a firewall-mark service keeps the client's port",
         "port 8443 of the sorry server is not used",
     ] {
         assert!(said.iter().any(|line| line.contains(part)), "{part}: {said:?}");

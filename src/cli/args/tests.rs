@@ -124,6 +124,7 @@ fn beginnings_of_long_names_do() {
 fn wrong_lines_are_errors_all_of_them() {
     assert_eq!(error("-Z"), "Unknown option -Z");
     assert_eq!(error("--bogus=1 -Z -n"), "Unknown option --bogus; Unknown option -Z");
+    assert_eq!(error("--vesrion"), "Unknown option --vesrion, did you mean --version?");
     assert_eq!(error("-p"), "Missing parameter for option -p");
     assert_eq!(error("--pid="), "Missing parameter for option --pid");
     assert_eq!(error("--vrrp=1"), "Option --vrrp takes no value");
@@ -133,11 +134,23 @@ fn wrong_lines_are_errors_all_of_them() {
     assert_eq!(error("--namespace=.."), "Invalid namespace '..'");
 }
 
+/// What they ask for always happens: see `vrrp::tests::addresses` for addresses that other programs added.
+#[test]
+fn some_options_change_nothing() {
+    for line in ["-X", "--release-vips", "--flush-log-file"] {
+        assert_eq!(read(line), read(""), "{line}");
+    }
+}
+
 #[test]
 fn what_is_not_served_is_refused() {
-    for line in ["-x", "-A /s", "-M", "-Mcore", "-X", "-b /p", "-T", "--snmp"] {
+    for line in ["-x", "-A /s", "-M", "-Mcore", "-b /p", "-T", "--snmp"] {
         assert!(error(line).contains("not supported by this version"), "{line}");
     }
+    let refused =
+        |shown: &str| format!("Option {shown} is not supported by this version of EverVIP");
+    assert_eq!(error("-x"), refused("-x (--snmp)"));
+    assert_eq!(error("--snmp"), refused("--snmp"));
     assert!(error("--config-fd=3").contains("keepalived's own use"));
 }
 

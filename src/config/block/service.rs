@@ -27,7 +27,7 @@ use crate::model::Forward;
 block! {
     /// A service that IPVS balances over its real servers: an address with a port, a firewall mark, or a group of both.
     pub struct VirtualServer(ServerName) = "virtual_server" {
-        /// Family of a service by mark or group.
+        /// Family of a firewall-mark service or of a group.
         ip_family: One<FamilyWord> = "ip_family", otherwise("that of the servers, else inet");
         /// Seconds between checks of a server.
         delay_loop: One<Period> = "delay_loop", default(Time::seconds(60));

@@ -42,7 +42,7 @@ impl Expander {
         let shown = String::from_utf8_lossy(&pattern).into_owned();
         if let Some((_, reason)) = unknown {
             // Not even a part of it is used.
-            let message = format!("configuration file '{shown}' cannot be read ({reason})");
+            let message = format!("configuration file '{shown}' cannot be read: {reason}");
             refuse_main(cx, message, true);
             return;
         }
@@ -109,12 +109,7 @@ impl Expander {
                 } else {
                     format!("{}: {reason}", String::from_utf8_lossy(&path))
                 };
-                unreadable(
-                    cx,
-                    format!("include '{name}' cannot be read ({reason})"),
-                    whole,
-                    checks,
-                );
+                unreadable(cx, format!("include '{name}' cannot be read: {reason}"), whole, checks);
             } else if found.names.is_empty() {
                 let wild = has_wildcard(choice);
                 let counted = (checks.braces && choices.len() > 1)

@@ -5,6 +5,7 @@
 //! the end of the text are stored in [`Kept`]. Mistakes that keepalived also reports belong to `resolve`.
 
 mod address;
+mod hear;
 mod peer;
 mod router;
 mod service;

@@ -107,7 +107,8 @@ fn resolve(block: &VrrpInstance, cx: &mut Load<'_>) -> Option<Instance> {
     let (authentication, ah_key) = authentication(block, version, strict, cx);
     let advert_int = advert_int(block, version, cx);
     let hmac = extras::hmac(block, strict, cx);
-    let authentication = if hmac.is_some() { Authentication::None } else { authentication };
+    let (authentication, ah_key) =
+        if hmac.is_some() { (Authentication::None, None) } else { (authentication, ah_key) };
     let preempt = preempt(block, priority, wants_master, strict, cx);
 
     let mut seen = IndexSet::new();

@@ -236,7 +236,7 @@ fn script(slot: &First<Script>, keyword: &str, user: &str, cx: &mut Load<'_>) ->
     command(script, None, Purpose::Notify, &format!("{keyword} of {user}"), cx)
 }
 
-/// The family of a service by mark, from the first setting that determines one.
+/// The family of a firewall-mark service, from the first setting that determines one.
 fn family(block: &VirtualServer, servers: &[RealServer]) -> Family {
     if let ServerName::Address(endpoint) = &block.header {
         return Family::of(&endpoint.ip());
@@ -390,7 +390,7 @@ fn port(
     if written.port != wanted && written.port != 0 {
         let message = if service.is_mark {
             format!(
-                "virtual server {}: port {} of {what} is not used: a service by mark keeps the client's port",
+                "virtual server {}: port {} of {what} is not used: a firewall-mark service keeps the client's port",
                 service.name, written.port
             )
         } else {

@@ -99,7 +99,7 @@ impl Tracked {
             let tell = Box::new(move |new: process::Found| found.send(Found::from(new)).is_ok());
             match process::Watch::start(self.connector.take(), tell) {
                 Ok(watch) => self.watch = Some(watch),
-                Err(e) => tracing::error!("tracked processes cannot be looked for: {e}"),
+                Err(e) => tracing::error!("cannot find tracked processes: {e}"),
             }
         }
         if let Some(watch) = &self.watch {

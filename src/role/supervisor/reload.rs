@@ -115,9 +115,9 @@ impl Supervisor {
             Ok(Loaded { report, .. }) => {
                 let why = report.first.unwrap_or_else(|| "no usable configuration".into());
                 if first {
-                    let why = format!("the configuration cannot be used: {why}");
-                    tracing::error!("{why}");
-                    self.manager.status(&why);
+                    // The reason is among the lines above.
+                    tracing::error!("cannot start: the configuration cannot be used");
+                    self.manager.status(&format!("the configuration cannot be used: {why}"));
                     self.manager.errno(libc::EINVAL.cast_unsigned());
                     return Some(Ending { exit: first_exit(report.exit_status) });
                 }

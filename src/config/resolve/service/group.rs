@@ -252,7 +252,7 @@ fn group_ports(waiting: &GroupUse, group: &Group, cx: &mut Load<'_>) {
         }
         if !rewritten && group.entries.iter().any(|e| matches!(e, GroupEntry::Mark { .. })) {
             let message = format!(
-                "virtual server [{name}]: port {} of real server {} is not used: a service by mark keeps the client's port",
+                "virtual server [{name}]: port {} of real server {} is not used: a firewall-mark service keeps the client's port",
                 server.port, server.address
             );
             cx.report(Diagnostic::warning(&codes::ADJUSTED, message).at(waiting.span));
