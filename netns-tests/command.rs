@@ -97,7 +97,7 @@ fn what_is_not_understood_is_refused(lab: &mut Lab) -> Res {
     }
     lab.subject.ours_only("it supports these options")?;
     // Options that this version does not support are reported.
-    for option in ["-x", "-X", "-T"] {
+    for option in ["-x", "-A", "-T"] {
         let output = run(&node, &lab.subject.clone(), &[option, "-n", "-f", CONF])?;
         check!(output.status.code() == Some(1), "{option}: {}", output.status);
         check!(output.stderr.contains(option), "{option}: {}", output.stderr);

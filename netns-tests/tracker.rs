@@ -167,7 +167,7 @@ fn processes_are_looked_for_where_no_events_are_to_be_had(lab: &mut Lab) -> Res 
     // Four are too many.
     lab.after(mark).log(host, "(VRRP1) Entering MASTER STATE")?;
     sends(lab, host, 100)?;
-    let said = lab.always().logs(host, "no events of processes");
+    let said = lab.always().logs(host, "process events are not available here");
     check!(said.len() == 1, "{said:?}");
     check!(daemon.stop()?, "the exit status is not zero");
     Ok(())
