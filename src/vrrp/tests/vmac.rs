@@ -169,6 +169,26 @@ fn an_interface_of_an_earlier_run_that_nothing_names_goes() {
     assert_eq!(start("", failover(100)), [""; 0]);
 }
 
+/// If this process and all others are killed, the next ones find them there.
+#[test]
+fn it_carries_the_settings_that_its_parent_had_before() {
+    let mut host = Host::off();
+    host.event(Event::Reload(Arc::new(config(100))));
+    let mut kernel = host.kernel();
+    for link in kernel.links.iter_mut().filter(|link| link.index == ETH) {
+        link.settings = Settings([Some(0), Some(1), Some(0), Some(0)]);
+    }
+    host.event(Event::Kernel(kernel));
+    let made = host.seen.iter().find_map(|action| match action {
+        Action::Apply { ops, .. } => ops.iter().find_map(|op| match op.object.as_ref() {
+            crate::plan::Object::Link(made) => Some(made.originals),
+            _ => None,
+        }),
+        _ => None,
+    });
+    assert_eq!(made, Some(Settings([Some(0), Some(1), Some(0), None])));
+}
+
 /// A run that was killed has left an interface, which tells the settings of its parent before it changed them.
 #[test]
 fn settings_that_an_earlier_run_could_not_restore_are_restored() {
