@@ -4,7 +4,7 @@
 use core::net::IpAddr;
 use std::sync::Arc;
 
-use super::object::{Attributes, Change, ChangeKind, Difference, Identity, Object, Sight};
+use super::object::{Attributes, Change, ChangeKind, Difference, Identity, Object, Sight, Verb};
 use super::route::{RouteIdentity, Slot};
 use super::snapshot::{Unread, VrfRole};
 use super::table::{Effect, ObjectId, Position, Table};
@@ -371,7 +371,11 @@ impl<C: Copy + PartialEq> Table<C> {
                 let late = own && core::mem::take(&mut entry.echo);
                 if let Some(asked) = entry.in_flight.as_mut() {
                     asked.sight.attributes.clone_from(&change.sight.attributes);
-                    asked.told |= own && !late;
+                    if matches!(asked.verb, Verb::Delete { .. }) {
+                        asked.told = change.kind == ChangeKind::Gone && !late;
+                    } else {
+                        asked.told |= own && !late;
+                    }
                 }
             }
             // Either a delayed report of our own deletion before adding it again, or a new removal: it keeps its place

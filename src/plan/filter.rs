@@ -7,7 +7,7 @@
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr};
 
-use super::object::{Identity, Object, Phase};
+use super::object::{Identity, Object, Phase, Verb};
 use super::table::{ObjectId, Table, Waits};
 use crate::base::{Family, IfIndex, IfName, Name};
 use crate::model::{FilterSettings, LinkKind, VirtualLink};
@@ -238,6 +238,25 @@ impl<C: Copy + PartialEq> Table<C> {
         let tables: Vec<FilterTableId> = tables.map(|(id, _)| id).collect();
         let all = tables.iter().flat_map(|table| elements.iter().map(move |e| (table, e)));
         all.filter_map(filter).collect()
+    }
+
+    /// A filter of an address that somebody claims and whose removal is under way: the address may not be there without
+    /// it.
+    pub(super) fn leaving_filter(&self, object: &Object) -> Option<ObjectId> {
+        self.filters_of(object).into_iter().find(|filter| {
+            let Some(entry) = self.entry(*filter).filter(|entry| !entry.claimants.is_empty())
+            else {
+                return false;
+            };
+            entry.in_flight.as_ref().is_some_and(|asked| matches!(asked.verb, Verb::Delete { .. }))
+        })
+    }
+
+    /// The entries of the address whose packets an element drops.
+    pub(super) fn addresses_of(&self, filter: &Filter<IfName>) -> Vec<ObjectId> {
+        let Some(ip) = filter.address() else { return Vec::new() };
+        let all = (ip, ObjectId(0))..=(ip, ObjectId(u32::MAX));
+        self.by_address.range(all).map(|(_, id)| *id).collect()
     }
 
     /// The tables that entries refer to.

@@ -312,7 +312,16 @@ impl<C: Copy + PartialEq> Table<C> {
             (Outcome::Refused(_), Verb::Add) => {
                 self.lost(&sight.identity, &mut answer.affected);
             }
-            (Outcome::Refused(_), Verb::Delete { .. }) => {}
+            // Another program has removed it meanwhile.
+            (Outcome::Refused(_), Verb::Delete { .. }) if told => {
+                self.lost(&sight.identity, &mut answer.affected);
+            }
+            // It stays, and what waited for its end does so no longer.
+            (Outcome::Refused(_), Verb::Delete { .. }) => {
+                if let Some((_, prefix)) = address {
+                    answer.affected.extend(self.waiting_for(prefix.address));
+                }
+            }
             (outcome, verb @ (Verb::Add | Verb::Replace { .. })) => {
                 entry.refused = None;
                 if outcome == Outcome::Done || !matches!(verb, Verb::Add) {
@@ -344,6 +353,11 @@ impl<C: Copy + PartialEq> Table<C> {
         {
             let filters = self.filters_of(&entry.object);
             answer.affected.extend(filters);
+        }
+        if let (true, Some(Object::Filter(filter))) =
+            (removal, self.entry(object).map(|entry| entry.object.as_ref()))
+        {
+            answer.affected.extend(self.addresses_of(filter));
         }
         if let Outcome::Refused(errno) = outcome {
             answer.retry_at = self.put_off(object, errno, now);

@@ -138,7 +138,8 @@ pub enum Waits {
     Address(IpAddr),
     /// A table of packet filters does not exist; with its entry.
     FilterTable(FilterTableId, ObjectId),
-    /// This interface, which nothing wants, must be removed first.
+    /// This one must be removed first: an interface that nothing wants, or a packet filter that is added again before its
+    /// address.
     Removal(ObjectId),
 }
 
@@ -414,7 +415,7 @@ impl<C: Copy + PartialEq> Table<C> {
         if let Some(waits) = self.waits_for_table(object) {
             return Some(waits);
         }
-        if let Some(other) = self.in_the_way(id) {
+        if let Some(other) = self.in_the_way(id).or_else(|| self.leaving_filter(object)) {
             return Some(Waits::Removal(other));
         }
         let source = object.source()?;

@@ -481,3 +481,17 @@ fn a_refused_addition_does_not_put_off_the_removal() {
     assert_eq!(host.ops(), ["-10.0.2.100/24"]);
     assert!(!host.look().contains(&Action::Done), "before the kernel has answered");
 }
+
+#[test]
+fn an_address_that_others_remove_while_its_removal_is_refused_is_added_again() {
+    let mut host = Host::master();
+    let token = host.leave_and_return();
+    host.event(removed("10.0.2.100/24", false));
+    host.look();
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Refused(16) });
+    while host.ops().is_empty() {
+        host.pass(MS);
+        assert!(host.now.since(Instant::ZERO) < 3600 * SECOND, "it is not added");
+    }
+    assert_eq!(host.ops(), ["+10.0.2.100/24"]);
+}

@@ -320,3 +320,15 @@ fn filters_and_daemons_that_could_not_be_read_are_not_missing() {
     assert_eq!(look(Unread { daemons: false, ..unread }), [daemon]);
     assert_eq!(look(Unread { filters: false, ..unread }), [plus(FILTER), plus(TABLE)]);
 }
+
+#[test]
+fn an_address_that_is_wanted_again_waits_for_its_filter_that_is_being_removed() {
+    let mut host = master();
+    let token = host.leave_and_return();
+    assert_eq!(host.ops(), [minus(VIP), minus(FILTER)]);
+    host.look();
+    host.event(Event::Applied { token, item: 0, outcome: Outcome::Done });
+    assert_eq!(host.ops(), [""; 0]);
+    host.event(Event::Applied { token, item: 1, outcome: Outcome::Done });
+    assert_eq!(host.ops(), [plus(FILTER), plus(VIP)]);
+}

@@ -213,6 +213,20 @@ impl Host {
         all
     }
 
+    /// A master hears a better one, which leaves before the kernel has answered: it is master again. Returns the request
+    /// that is open.
+    fn leave_and_return(&mut self) -> Token {
+        self.obedient = false;
+        self.look();
+        self.hear(PEER, 250);
+        let (token, _) = self.apply();
+        self.hear(PEER, 0);
+        while self.state() != State::Master {
+            self.pass(MS);
+        }
+        token
+    }
+
     fn apply(&self) -> (Token, Vec<Op>) {
         let found = self.seen.iter().rev().find_map(|a| match a {
             Action::Apply { token, ops } => Some((*token, ops.clone())),

@@ -372,3 +372,17 @@ fn the_first_address_of_a_subnet_is_removed_without_the_others() {
     assert_eq!(host.ops(), ["+10.9.0.3/24"]);
     assert_eq!(host.counters().objects_restored, 0);
 }
+
+#[test]
+fn a_route_whose_source_could_not_be_removed_waits_for_it_no_longer() {
+    let mut host = master();
+    let token = host.leave_and_return();
+    assert_eq!(host.apply().1.len(), 3, "two routes and the address");
+    for (item, outcome) in [(0, Outcome::Done), (1, Outcome::Done)] {
+        host.event(Event::Applied { token, item, outcome });
+    }
+    let missing = |host: &Host| !host.ops().contains(&format!("+{WITH_SOURCE}"));
+    assert!(missing(&host), "its source is being removed: {:?}", host.ops());
+    host.event(Event::Applied { token, item: 2, outcome: Outcome::Refused(16) });
+    assert!(!missing(&host), "{:?}", host.ops());
+}
