@@ -160,7 +160,7 @@ impl World {
         own: bool,
     ) {
         if !own {
-            self.oracle.muddle(id);
+            self.oracle.muddle(id, self.now);
             if !present {
                 self.oracle.tugged(id, link, prefix, self.now);
             }

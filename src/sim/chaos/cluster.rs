@@ -6,7 +6,7 @@ use core::time::Duration;
 use super::{FILE, INTERFACES, OWN_ADDRESS, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::base::{Family, Prefix, Secret};
-use crate::model::extras::{Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
+use crate::model::extras::{GarpExtra, Hmac, HmacKey, HmacMode, SecretBytes, Unicast, UnicastPeer};
 use crate::model::route::Route;
 use crate::model::sample::{self, failover, nat};
 use crate::model::tracker::{TrackFile, Tracked};
@@ -138,10 +138,15 @@ pub(super) struct Traits {
     routes: bool,
     /// The weight of a tracked file, and `reverse`.
     file: Option<(i16, bool)>,
+    /// `garp_lower_prio_repeat`, `garp_lower_prio_delay`
+    lower: (u32, Duration),
+    /// `garp_extra_if`: the time between two announcements on further interfaces.
+    extra: Option<Duration>,
 }
 
 impl Traits {
-    pub fn draw(rng: &mut Rng) -> Self {
+    /// From two streams of numbers: the second one has been added later, so that the stories stay as they were.
+    pub fn draw(rng: &mut Rng, later: &mut Rng) -> Self {
         let weight = |rng: &mut Rng| {
             let reverse = rng.chance(20);
             match rng.below(4) {
@@ -190,6 +195,11 @@ impl Traits {
                 let weights = [0, 1, 2, -1, -3, 100];
                 (one_of(rng, &weights).copied().unwrap_or(1), rng.chance(20))
             }),
+            lower: {
+                let delay = if later.chance(30) { 0 } else { 2 + later.below(4) };
+                (u32::try_from(later.below(4)).unwrap_or(1), Duration::from_secs(delay))
+            },
+            extra: later.chance(30).then(|| Duration::from_secs(1 + later.below(4))),
         }
     }
 
@@ -246,6 +256,11 @@ impl Traits {
             instance.down_timer_adverts = self.down_timer_adverts;
             instance.garp.repeat = self.repeat;
             instance.garp.delay = self.delay;
+            (instance.garp.lower_prio_repeat, instance.garp.lower_prio_delay) = self.lower;
+            if let Some(period) = self.extra {
+                let extra = GarpExtra { all: true, period };
+                instance.extras.get_or_insert_default().garp_extra = Some(extra);
+            }
             instance.lower_prio_no_advert = self.lower_prio_no_advert;
             instance.higher_prio_send_advert = self.higher_prio_send_advert;
             instance.skip_check_adv_addr = self.skip_check_adv_addr;
@@ -274,7 +289,7 @@ impl Traits {
                 let file = Tracked { name: FILE.into(), weight, reverse };
                 instance.extras.get_or_insert_default().track_files.push(file);
             }
-            if self.excluded {
+            if self.excluded || self.extra.is_some() {
                 let address = sample::address(&format!("10.0.9.{}/32", n + 50), &other);
                 instance.excluded.push(address);
             }

@@ -154,11 +154,11 @@ pub(super) fn do_harm(world: &mut World, rng: &mut Rng, id: NodeId, link: &str, 
         Harm::Flutter => {
             for _ in 0..rng.below(6) {
                 world.cable(id, link, false);
-                // A carrier that is not lost for any time is not lost.
+                // What lasts for no time does not happen.
                 let down = 1 + rng.below(299);
                 world.run(Duration::from_millis(down));
                 world.cable(id, link, true);
-                let up = rng.below(300);
+                let up = 1 + rng.below(299);
                 world.run(Duration::from_millis(up));
             }
         }

@@ -42,7 +42,7 @@ pub fn play(seed: u64, rounds: u32) -> World {
     let startup_delay =
         if rng.chance(15) { Duration::from_secs(1 + rng.below(8)) } else { Duration::ZERO };
     let promote = rng.chance(70);
-    let traits = Traits::draw(&mut rng);
+    let traits = Traits::draw(&mut rng, &mut Rng::new(seed ^ 0x6a59));
     let mut slices = Rng::new(seed ^ 0x0051_1ce5);
     for host in 0..hosts {
         let mut config = configuration(kind, host);

@@ -404,7 +404,7 @@ impl World {
                 sending.excused = true;
             }
             (self.oracle.step.better, self.oracle.step.vague) = (true, true);
-            self.oracle.muddle(id);
+            self.oracle.muddle(id, now);
             self.oracle.owed.heard_lower(id, &instance.name, None);
             return;
         }
@@ -487,7 +487,7 @@ impl World {
                     if let Some(sending) = &mut router.sending {
                         sending.excused = true;
                     }
-                    self.oracle.muddle(id);
+                    self.expect_corrections(id, instance);
                     self.oracle.owed.heard_lower(id, &instance.name, Some(now));
                     if !instance.lower_prio_no_advert {
                         self.oracle.step.answers = Some(wire.clone());

@@ -1,19 +1,15 @@
-//! Addresses on the links of each host, and their announcements on the segment.
+//! Addresses on the links of each host.
 
-use core::net::IpAddr;
 use core::time::Duration;
 use std::collections::{BTreeSet, VecDeque};
 
-use super::{SETTLE, wire_of};
-use crate::base::{Family, IfIndex, Instant, Mac, Prefix};
+use super::SETTLE;
+use crate::base::{IfIndex, Instant, Prefix};
 use crate::model::{Address, Instance, Vrrp};
 use crate::plan::{Identity, Op, Outcome, Verb};
 use crate::sim::World;
 use crate::sim::world::{Node, NodeId};
-use crate::status::vrrp::State;
 
-/// A new master has announced its addresses after this time, and no later set is sent before.
-const ANNOUNCE: Duration = Duration::from_secs(1);
 /// Refused operations are retried within this time.
 const RETRY: Duration = Duration::from_secs(12);
 
@@ -44,94 +40,11 @@ fn note(times: &mut VecDeque<Instant>, now: Instant) {
     }
 }
 
-/// How often an address was announced since its router became master.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Announcement {
-    since: Instant,
-    frames: u32,
-    /// Nothing happened that changes the expected number of frames.
-    clean: bool,
-}
-
-impl Announcement {
-    pub const fn muddle(&mut self) {
-        self.clean = false;
-    }
-}
-
-fn all(instance: &Instance) -> impl Iterator<Item = &Address> {
+pub(super) fn all(instance: &Instance) -> impl Iterator<Item = &Address> {
     instance.addresses.iter().chain(&instance.excluded)
 }
 
 impl World {
-    /// A router becomes master: its addresses must be announced.
-    pub(super) fn expect_announcements(&mut self, id: NodeId, instance: &Instance) {
-        let since = self.now();
-        for address in all(instance) {
-            let link = self.node(id).and_then(|n| n.link_named(&address.interface));
-            if let Some(link) = link.map(|l| l.index) {
-                let fresh = Announcement { since, frames: 0, clean: true };
-                self.oracle.announcements.insert((id, link, address.prefix.address), fresh);
-            }
-        }
-    }
-
-    /// A daemon announces an address: it must exist, and no other router may be entitled to it.
-    pub(in crate::sim) fn judge_announcement(
-        &mut self,
-        id: NodeId,
-        link: IfIndex,
-        mac: Mac,
-        address: IpAddr,
-        count: u32,
-    ) {
-        if let Some(a) = self.oracle.announcements.get_mut(&(id, link, address)) {
-            a.frames += count;
-        }
-        let Some(node) = self.node(id) else { return };
-        if node.events > 0 {
-            return;
-        }
-        let there = node.kernel.addresses.iter().any(|(l, p)| *l == link && p.address == address);
-        let master = node
-            .config
-            .instances
-            .iter()
-            .any(|i| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i));
-        // With unicast, peers are informed of the source of adverts when the router comes back.
-        let returns = node.config.instances.iter().any(|i| {
-            let state = wire_of(node, i).and_then(|wire| self.oracle.states.get(&(id, wire)));
-            i.unicast().is_some()
-                && count == 1
-                && state.is_some_and(|(state, _)| *state == State::Fault)
-                && node.link_named(&i.interface).is_some_and(|on| on.index == link)
-                && node.kernel.addresses.iter().any(|(on, prefix)| {
-                    prefix.address == address && node.kernel.is_home_on(*on, *prefix)
-                })
-        });
-        let beside = self.is_beside(id, node, address);
-        let right = node.kernel.link_at(link).is_some_and(|l| l.mac == mac && l.up);
-        if !there {
-            self.violated_by(id, &format!("announces {address}, which does not exist"));
-        } else if !master && !returns {
-            self.violated_by(id, &format!("announces {address} without being master"));
-        } else if beside {
-            self.violated_by(id, &format!("announces {address} beside a better master"));
-        } else if !right || count == 0 {
-            self.violated_by(id, &format!("announces {address} from a wrong link"));
-        }
-    }
-
-    /// Whether a virtual address belongs to another router: all its masters here heard a better one, and have not taken
-    /// over since.
-    fn is_beside(&self, id: NodeId, node: &Node, address: IpAddr) -> bool {
-        let has =
-            |i: &&Instance| all(i).any(|a| a.prefix.address == address) && self.is_sending(id, i);
-        let wires = node.config.instances.iter().filter(has).filter_map(|i| wire_of(node, i));
-        let mut beaten = wires.map(|wire| self.oracle.better.contains(&(id, wire))).peekable();
-        beaten.peek().is_some() && beaten.all(|beaten| beaten)
-    }
-
     /// A daemon requests changes from its kernel.
     pub(in crate::sim) fn judge_request(&mut self, id: NodeId, ops: &[Op]) {
         let (mut found, mut added) = (Vec::new(), Vec::new());
@@ -197,9 +110,10 @@ impl World {
         outcome: Outcome,
         gone: &[Prefix],
     ) {
+        let now = self.now();
         if let Outcome::Refused(_) = outcome {
-            self.oracle.refused = Some(self.now());
-            self.oracle.muddle(id);
+            self.oracle.refused = Some(now);
+            self.oracle.muddle(id, now);
         }
         if let Some(identity) = op.identity() {
             let refused = matches!((&op.verb, outcome), (Verb::Delete { .. }, Outcome::Refused(_)));
@@ -226,7 +140,7 @@ impl World {
         for prefix in gone {
             // An address that was being removed when its router became master is added and announced again.
             if let Some(a) = self.oracle.announcements.get_mut(&(id, link, prefix.address)) {
-                a.muddle();
+                a.muddle(now);
             }
         }
         let Some(node) = self.node(id) else { return };
@@ -238,7 +152,7 @@ impl World {
             }
         }
         if gone.len() > 1 {
-            self.oracle.muddle(id);
+            self.oracle.muddle(id, now);
         }
         for text in found {
             self.violated_by(id, &text);
@@ -354,46 +268,6 @@ impl World {
                 || node.taken.contains(prefix);
             if ours && !free && !wanted.contains(place) {
                 found.push(format!("{prefix} is not to be there on {link:?}"));
-            }
-        }
-    }
-
-    /// A master announces its addresses: each in the set at once, and in the one after the delay.
-    fn check_announcements(&self, id: NodeId, node: &Node, found: &mut Vec<String>) {
-        for instance in &node.config.instances {
-            let Some(wire) = wire_of(node, instance) else { continue };
-            if !self.oracle.routers.get(&(id, wire)).is_some_and(super::wire::Router::is_sending) {
-                continue;
-            }
-            let garp = instance.garp;
-            for address in all(instance) {
-                let Some(link) = node.link_named(&address.interface) else { continue };
-                let key = (id, link.index, address.prefix.address);
-                let Some(seen) = self.oracle.announcements.get(&key) else { continue };
-                let age = self.now().since(seen.since);
-                let there = link.up && node.kernel.has(link.index, address.prefix);
-                if age < ANNOUNCE || !there || node.in_flight > 0 {
-                    continue;
-                }
-                let text = address.prefix;
-                if seen.frames == 0 {
-                    found.push(format!("{text} was not announced"));
-                }
-                let spacing = match address.prefix.family() {
-                    Family::V4 => garp.interval,
-                    Family::V6 => garp.na_interval,
-                };
-                let second = garp.delay + spacing * garp.repeat * 16;
-                let wanted = if garp.delay.is_zero() || age < garp.delay {
-                    garp.repeat
-                } else if age > second {
-                    garp.repeat * 2
-                } else {
-                    continue;
-                };
-                if seen.clean && garp.refresh.is_zero() && seen.frames != wanted {
-                    found.push(format!("{text} was announced {} times, not {wanted}", seen.frames));
-                }
             }
         }
     }

@@ -16,12 +16,14 @@
 //! | `script` | tracking scripts: when they run, and the effects of their results on priorities |
 //! | `count` | counters and the view of the engine match the observations |
 //! | `job` | nothing by itself: groups what a daemon does in several steps, to judge it as one |
-//! | `host` | addresses and their announcements on each host, what a stopped daemon leaves |
+//! | `host` | addresses on each host, what a stopped daemon leaves |
+//! | `announce` | their announcements on the segment |
 //! | `object` | routes, policy rules and packet filters on each host, and their order |
 //! | `notice` | notices to scripts: order, each once, not before they are true |
 //! | `cluster` | between hosts, once everything is settled |
 
 mod ah;
+mod announce;
 mod cluster;
 mod count;
 mod hear;
@@ -87,7 +89,7 @@ pub struct Oracle {
     ah: BTreeMap<(NodeId, Wire), ah::Last>,
     /// The highest number that a host has sent since its daemon was started, by whatever process.
     ah_sent: BTreeMap<(NodeId, Wire), u32>,
-    announcements: BTreeMap<(NodeId, IfIndex, IpAddr), host::Announcement>,
+    announcements: BTreeMap<(NodeId, IfIndex, IpAddr), announce::Announcement>,
     states: BTreeMap<(NodeId, Wire), (State, Instant)>,
     /// The last announcements, by host, kind and name.
     told: BTreeMap<(NodeId, String), notice::Told>,
@@ -143,7 +145,7 @@ impl Oracle {
 
     pub(super) fn troubled(&mut self, id: NodeId, now: Instant) {
         self.troubled.insert(id, now);
-        self.muddle(id);
+        self.muddle(id, now);
     }
 
     pub(super) fn started(&mut self, id: NodeId, now: Instant, resume: bool, config: &Vrrp) {
@@ -163,7 +165,7 @@ impl Oracle {
 
     pub(super) fn woke(&mut self, id: NodeId, now: Instant) {
         self.stalled.insert(id, now);
-        self.muddle(id);
+        self.muddle(id, now);
         self.owed.held_up(id);
         for (_, router) in self.routers.iter_mut().filter(|((node, _), _)| *node == id) {
             router.held_up(now);
@@ -199,9 +201,9 @@ impl Oracle {
     }
 
     /// The exact number of announcements is not known any more.
-    pub(super) fn muddle(&mut self, id: NodeId) {
+    pub(super) fn muddle(&mut self, id: NodeId, now: Instant) {
         for (_, a) in self.announcements.iter_mut().filter(|((node, ..), _)| *node == id) {
-            a.muddle();
+            a.muddle(now);
         }
     }
 
@@ -214,7 +216,7 @@ impl Oracle {
     ) {
         let old: &Vrrp = old_one;
         self.reloaded.insert(id, now);
-        self.muddle(id);
+        self.muddle(id, now);
         self.count_anew(id);
         self.carry_notices(id, old, new);
         self.owed.reloaded(id, new.instances.iter().map(|i| &i.name));

@@ -25,6 +25,8 @@ pub(in crate::sim) struct Track {
     streak: (bool, u32),
     /// When its run was last requested, and the run whose result counts.
     asked: Option<Instant>,
+    /// When the next run may be requested: intervals are counted from the time that was due, even if a run is late.
+    next: Option<Instant>,
     run: Option<RunId>,
 }
 
@@ -81,7 +83,7 @@ impl Oracle {
     /// Results are lost, and their effect is unknown.
     pub(in crate::sim) fn lose_results(&mut self, id: NodeId) {
         for (_, track) in self.scripts.iter_mut().filter(|((node, _), _)| *node == id) {
-            *track = Track { asked: track.asked, ..Track::default() };
+            *track = Track { asked: track.asked, next: track.next, ..Track::default() };
         }
     }
 }
@@ -98,7 +100,10 @@ impl World {
             && !self.within(&self.oracle.stalled, id, LATE);
         let Some(track) = self.oracle.scripts.get_mut(&(id, name.clone())) else { return };
         track.run = Some(run);
-        let early = track.asked.replace(now).is_some_and(|at| now.since(at) < interval);
+        track.asked = Some(now);
+        let early = track.next.is_some_and(|at| now < at);
+        let due = track.next.filter(|due| !early && now.since(*due) < interval).unwrap_or(now);
+        track.next = Some(due + interval);
         if early && quiet {
             self.violated_by(id, &format!("runs script {name} too often"));
         }
