@@ -318,6 +318,7 @@ impl<C: Copy + PartialEq> Table<C> {
             }
             // It stays, and what waited for its end does so no longer.
             (Outcome::Refused(_), Verb::Delete { .. }) => {
+                entry.doubtful |= doubtful;
                 if let Some((_, prefix)) = address {
                     answer.affected.extend(self.waiting_for(prefix.address));
                 }

@@ -386,3 +386,31 @@ fn a_route_whose_source_could_not_be_removed_waits_for_it_no_longer() {
     host.event(Event::Applied { token, item: 2, outcome: Outcome::Refused(16) });
     assert!(!missing(&host), "{:?}", host.ops());
 }
+
+#[test]
+fn a_route_that_the_kernel_removed_while_its_removal_was_refused_is_added_again() {
+    let mut host = master();
+    host.obedient = false;
+    host.look();
+    // The kernel removes routes of a link that is down without an event.
+    host.event(Event::Link(link(ETH, "enp0s8", false)));
+    host.event(Event::Link(link(ETH, "enp0s8", true)));
+    while host.state() != State::Master {
+        let asked: Vec<(Token, usize)> = (host.seen.iter())
+            .filter_map(|action| match action {
+                Action::Apply { token, ops } => Some((*token, ops.len())),
+                _ => None,
+            })
+            .collect();
+        host.look();
+        for (token, count) in asked {
+            for item in (0..).take(count) {
+                host.event(Event::Applied { token, item, outcome: Outcome::Refused(16) });
+            }
+        }
+        host.pass(10 * MS);
+    }
+    for route in [WITH_SOURCE, DEFAULT] {
+        assert!(host.ops().contains(&format!("+{route}")), "{:?}", host.ops());
+    }
+}
