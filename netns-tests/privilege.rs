@@ -266,9 +266,13 @@ impl Taken {
     }
 }
 
-/// The number of open descriptors of a process.
-fn descriptors(pid: u32) -> Res<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
+/// What the descriptors of a process refer to.
+fn descriptors(pid: u32) -> Res<Vec<String>> {
+    let open = fs::read_dir(format!("/proc/{pid}/fd"))?;
+    Ok(open
+        .flatten()
+        .filter_map(|fd| Some(fs::read_link(fd.path()).ok()?.display().to_string()))
+        .collect())
 }
 
 /// Memory of its own in kB.
@@ -390,10 +394,14 @@ fn a_compromised_process_cannot_harm_the_supervisor(lab: &mut Lab) -> Res {
     lab.note(format!("{:?} of attack, slowest answer {slowest} ms, {most} kB", begin.elapsed()));
     check!(rounds >= 2, "{rounds} questions in the midst of it");
     check!(most.saturating_sub(memory) < 16 << 10, "{memory} kB before, {most} kB under attack");
-    lab.timeline().poll(LIMIT, "no descriptor is left", || {
-        let now = descriptors(supervisor)?;
-        Ok((now <= before).then_some(()))
-    })?;
+    let mut left = String::new();
+    lab.timeline()
+        .poll(LIMIT, "no descriptor is left", || {
+            let now = descriptors(supervisor)?;
+            left = format!("{now:#?}");
+            Ok((now.len() <= before.len()).then_some(()))
+        })
+        .map_err(|e| fail(format!("{e:?}; before {before:#?}, now {left}")))?;
     for line in told.lines() {
         let pid = line.strip_prefix("MAINPID=");
         check!(pid.is_none_or(|pid| pid != "1"), "{line}");

@@ -522,11 +522,11 @@ pub fn spawn(
     fd: Option<OwnedFd>,
 ) -> io::Result<(Process, Channel)> {
     let (near, far) = Channel::pair()?;
+    let message = frame::encode(setup, fd.into_iter().collect()).map_err(io::Error::other)?;
+    // The channel is empty: there is room. A process that ends at once is noticed by its end.
+    frame::send(&near, &message).map_err(io::Error::other)?;
     let title = format!("evervipd: {role}");
     let process = spawn::role(&title, &[&format!("{ARGUMENT}{role}")], far, end_signal(role))?;
-    let message = frame::encode(setup, fd.into_iter().collect()).map_err(io::Error::other)?;
-    // The channel is empty: there is room.
-    frame::send(&near, &message).map_err(io::Error::other)?;
     Ok((process, near))
 }
 
