@@ -1,15 +1,17 @@
 //! keepalived's command line: the same options, short and long, read the same way.
 //!
-//! An option that this version does not support is reported as an error; none is silently ignored.
+//! An option that this version does not support is reported as an error, as is a word that is not an option; none is
+//! silently ignored.
 
 mod help;
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
+use super::command::COMMANDS;
 use crate::base::near::nearest;
 use crate::log::Facility;
 
@@ -138,8 +140,6 @@ pub struct Parsed {
     pub wish: Option<Wish>,
     /// Its errors, one line each. Print these in any case.
     pub errors: Vec<String>,
-    /// Words that are not options. keepalived reports and ignores them.
-    pub extra: Vec<OsString>,
 }
 
 /// Whether an option takes a value.
@@ -365,7 +365,6 @@ where
         options: Options::default(),
         test: None,
         errors: Vec::new(),
-        extra: Vec::new(),
         temporary: temporary.into(),
         console_at: false,
     };
@@ -380,7 +379,7 @@ where
             Err(error) => reader.errors.push(error),
         }
     };
-    Parsed { wish, errors: reader.errors, extra: reader.extra }
+    Parsed { wish, errors: reader.errors }
 }
 
 enum Step {
@@ -393,7 +392,6 @@ struct Reader {
     options: Options,
     test: Option<Option<PathBuf>>,
     errors: Vec<String>,
-    extra: Vec<OsString>,
     temporary: OsString,
     console_at: bool,
 }
@@ -406,10 +404,7 @@ impl Reader {
             Err(e) => return Err(e.to_string()),
         };
         let (row, shown) = match argument {
-            Arg::Value(word) => {
-                self.extra.push(word);
-                return Ok(Step::On);
-            }
+            Arg::Value(word) => return Err(self.unexpected(&word)),
             Arg::Short(c) => (ROWS.iter().find(|r| r.0 == Some(c)), format!("-{c}")),
             Arg::Long(name) => (long(name)?, format!("--{name}")),
         };
@@ -507,6 +502,20 @@ impl Reader {
             }
         }
         Ok(Step::On)
+    }
+
+    /// What to say about a word that is not an option. keepalived reports and ignores it, and then tests or runs the
+    /// default file when another one was meant.
+    fn unexpected(&self, word: &OsStr) -> String {
+        let shown = word.display();
+        let hint = if COMMANDS.iter().any(|command| word == command.name) {
+            format!(", did you mean 'evervip {shown}'?")
+        } else if self.test == Some(None) && self.options.file == Path::new(DEFAULT_FILE) {
+            format!(": '-f {shown}' tests this file, '-t{shown}' writes the messages to it")
+        } else {
+            String::new()
+        };
+        format!("Unexpected argument '{shown}'{hint}")
     }
 
     fn finish(&mut self) -> Option<Wish> {

@@ -35,10 +35,6 @@ pub fn main() -> ExitCode {
     for error in &parsed.errors {
         say(format_args!("evervipd: {error}"));
     }
-    if !parsed.extra.is_empty() {
-        let words: Vec<String> = parsed.extra.iter().map(|w| w.display().to_string()).collect();
-        say(format_args!("evervipd: unexpected arguments, ignored: {}", words.join(" ")));
-    }
     match parsed.wish {
         None => {
             say("'evervipd --help' lists the options");

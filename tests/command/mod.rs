@@ -252,6 +252,22 @@ fn an_unknown_option_has_a_hint() {
     assert!(said.contains("Unknown option --vesrion, did you mean --version?"), "{said}");
 }
 
+/// keepalived ignores such words: `keepalived -t my.conf` tests the default file.
+#[test]
+fn an_argument_that_is_no_option_starts_and_tests_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("k.conf");
+    fs::write(&file, GOOD).unwrap();
+    let file = file.to_str().unwrap();
+    for words in [&["-t", "-f", file, "extra"][..], &["-n", "-f", "/nonexistent", "extra"]] {
+        let result = output(EVERVIPD, words);
+        assert_eq!(result.status.code(), Some(1), "{words:?}");
+        let expected =
+            "evervipd: Unexpected argument 'extra'\n'evervipd --help' lists the options\n";
+        assert_eq!(text(&result.stderr), expected);
+    }
+}
+
 #[test]
 fn the_last_line_tells_what_is_stopped() {
     let folder = tempfile::tempdir().unwrap();

@@ -113,7 +113,7 @@ fn signal_numbers_are_keepalived_own() {
 #[test]
 fn beginnings_of_long_names_do() {
     assert!(options("--dont-f").foreground);
-    assert_eq!(options("--use /x").file, std::path::Path::new("/x"));
+    assert_eq!(options("--use /x").file, Path::new("/x"));
     assert_eq!(error("--log"), "Option --log is ambiguous");
     assert_eq!(read("--vers").wish, Some(Wish::Version));
     // The full name, although it is a prefix of others.
@@ -169,8 +169,15 @@ fn version_and_help_answer_at_once() {
 }
 
 #[test]
-fn extra_words_are_kept_to_be_mentioned() {
+fn words_that_are_no_options_are_errors() {
     let parsed = read("-n extra -D more");
-    assert_eq!(parsed.extra, ["extra", "more"]);
-    assert!(matches!(parsed.wish, Some(Wish::Run(o)) if o.detail == 1));
+    assert_eq!(parsed.errors, ["Unexpected argument 'extra'", "Unexpected argument 'more'"]);
+    assert_eq!(parsed.wish, None);
+    assert_eq!(error("status"), "Unexpected argument 'status', did you mean 'evervip status'?");
+    let hint = ": '-f x.conf' tests this file, '-tx.conf' writes the messages to it";
+    assert_eq!(error("-t x.conf"), format!("Unexpected argument 'x.conf'{hint}"));
+    assert_eq!(
+        error("-t -- -x"),
+        "Unexpected argument '-x': '-f -x' tests this file, '-t-x' writes the messages to it"
+    );
 }
