@@ -276,6 +276,33 @@ fn a_script_that_may_not_run_names_the_obstacle_and_the_remedy() {
     assert_eq!(said("/opt/run.sh", "web", "enable_script_security"), "");
 }
 
+/// keepalived 2.2.7 counts it for every kind of script; an unknown user of a notification it does not count.
+#[test]
+fn scripts_without_an_account_count_as_a_problem() {
+    use evervip::config::{FileInfo, FileKind};
+    let mut host = host();
+    let info = |kind| FileInfo { kind, mode: 0o755, uid: 0, gid: 0 };
+    host.files =
+        vec![("/".into(), info(FileKind::Directory)), ("/run.sh".into(), info(FileKind::Regular))];
+    let fifo = "notify_fifo /run/f\n notify_fifo_script /run.sh";
+    for (global, lines, status) in [
+        ("enable_script_security", " notify_master /run.sh", 5),
+        ("enable_script_security", " notify /run.sh", 5),
+        (&format!("enable_script_security\n {fifo}"), "", 5),
+        ("enable_script_security\n startup_script /run.sh", "", 5),
+        ("script_user nobody_here", " notify_master /run.sh", 5),
+        ("enable_script_security\n script_user root", " notify_master /run.sh", 0),
+        ("enable_script_security\n script_user root", " notify_master /run.sh nobody_here", 0),
+        ("enable_script_security", "", 0),
+    ] {
+        let text = instance(&format!("global_defs {{\n {global}\n}}"), lines);
+        let options = Options::new("a.conf", &host);
+        let loaded = load(&MemoryFiles::single("a.conf", text.as_bytes()), &host, &options);
+        let list: Vec<_> = loaded.diagnostics.iter().map(|d| &d.message).collect();
+        assert_eq!(loaded.diagnostics.status(), status, "{text} {list:?}");
+    }
+}
+
 #[test]
 fn an_address_in_two_instances() {
     let second = |lines: &str| {

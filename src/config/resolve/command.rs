@@ -91,18 +91,18 @@ fn default_account(cx: &mut Load<'_>) -> Option<User> {
 pub(super) fn default_exists(what: &str, at: Span, cx: &mut Load<'_>) -> bool {
     let known = default_account(cx).is_some();
     if !known {
-        no_account(what, at, Purpose::Check, cx);
+        no_account(what, at, cx);
     }
     known
 }
 
-fn no_account(what: &str, at: Span, purpose: Purpose, cx: &mut Load<'_>) {
+/// keepalived counts it for every kind of script, other than an unknown account of a notification.
+fn no_account(what: &str, at: Span, cx: &mut Load<'_>) {
     let mut new = Diagnostic::environment(
         &codes::NO_USER,
         format!("{what} is left out: there is no account to run it"),
     )
-    .at(at)
-    .class(purpose.class());
+    .at(at);
     new = if cx.given.bad_script_user {
         new.note("script_user does not exist")
     } else {
@@ -126,7 +126,7 @@ pub(crate) fn command(
         None => {
             let user = default_account(cx);
             if user.is_none() {
-                no_account(what, at, purpose, cx);
+                no_account(what, at, cx);
             }
             user?
         }
