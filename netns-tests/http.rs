@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
+use crate::lab::daemon::CONF;
 use crate::lab::node::{Node, command};
 use crate::lab::service::Server;
 use crate::lab::{LIMIT, Lab, Res, ipvs, need};
@@ -60,6 +62,8 @@ http {
         ssl_certificate /srv/cert.pem;
         ssl_certificate_key /srv/key.pem;
         ssl_protocols TLSv1.2;
+        ssl_client_certificate /srv/client.pem;
+        ssl_verify_client on;
         root /srv/third;
     }
 }
@@ -99,6 +103,14 @@ fn last(node: &Node) -> Res<Vec<String>> {
     Ok(servers.iter().map(words).collect())
 }
 
+/// Makes a key and a certificate signed by itself.
+fn certificate(node: &Node, certificate: &str, key: &str, protection: &[&str]) -> Res {
+    let make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-subj", "/CN=x", "-days", "1"];
+    let files = ["-keyout", key, "-out", certificate];
+    node.must(make.iter().chain(protection).chain(&files))?;
+    Ok(())
+}
+
 fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     let nginx = need::program("nginx", "nginx-light")?;
     let node = director(lab)?;
@@ -107,22 +119,9 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     node.write("/srv/second/index.html", "hello\n", 0o644)?;
     node.write("/srv/third/index.html", "hello\n", 0o644)?;
     need::program("openssl", "openssl")?;
-    node.must([
-        "openssl",
-        "req",
-        "-x509",
-        "-newkey",
-        "rsa:2048",
-        "-nodes",
-        "-subj",
-        "/CN=x",
-        "-days",
-        "1",
-        "-keyout",
-        "/srv/key.pem",
-        "-out",
-        "/srv/cert.pem",
-    ])?;
+    // The server's certificate, and the one that it asks clients for, whose key has a password.
+    certificate(&node, "/srv/cert.pem", "/srv/key.pem", &["-nodes"])?;
+    certificate(&node, "/srv/client.pem", "/srv/client.key", &["-passout", "pass:pass word"])?;
     node.write("/etc/nginx/nginx.conf", NGINX, 0o644)?;
     let mut server = command([nginx.as_os_str()]);
     server.args(["-c", "/etc/nginx/nginx.conf"]);
@@ -135,7 +134,8 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     let digest = format!("url {{\npath /\ndigest {HELLO}\n}}");
     let tls = "connect_port 443\nenable_sni\nvirtualhost third.example.com\nurl {\npath /\nstatus_code 200\n}";
     let servers = [(71, "HTTP_GET", status), (72, "HTTP_GET", &digest), (73, "SSL_GET", tls)];
-    let daemon = run(lab, &node, &service(&servers))?;
+    let presented = "SSL {\nca /srv/cert.pem\ncertificate /srv/client.pem\nkey /srv/client.key\npassword \"pass word\"\n}\n";
+    let daemon = run(lab, &node, &(presented.to_owned() + &service(&servers)))?;
     becomes(&node, &[71, 72, 73])?;
     let always = lab.always();
     for n in [71, 72, 73] {
@@ -147,6 +147,14 @@ fn pages_of_nginx_decide_by_status_and_digest(lab: &mut Lab) -> Res {
     becomes(&node, &[71, 72])?;
     always.log(&node, "SSL_CHECK on service [10.0.0.73]:tcp:80 failed after 1 retries")?;
     node.write("/srv/third/index.html", "hello\n", 0o644)?;
+    becomes(&node, &[71, 72, 73])?;
+
+    lab.note("nothing is presented any more");
+    node.write(CONF, &service(&servers), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
+    becomes(&node, &[71, 72])?;
+    node.write(CONF, &(presented.to_owned() + &service(&servers)), 0o644)?;
+    daemon.signal(Signal::SIGHUP)?;
     becomes(&node, &[71, 72, 73])?;
 
     lab.note("a page of the first server is gone");

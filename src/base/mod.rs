@@ -10,6 +10,7 @@ pub mod net;
 pub mod rng;
 pub mod time;
 pub mod timer;
+pub mod tls;
 
 pub use id::{Name, Secret};
 pub use net::{Family, IfIndex, IfName, Mac, Prefix};

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::base::tls::{TlsMaterial, TlsRefusal};
 use crate::base::{Family, IfName, Prefix};
 
 /// An account of the user database.
@@ -89,6 +90,8 @@ pub trait Host {
     fn read_link(&self, path: &[u8]) -> Option<Vec<u8>>;
     /// At most `limit` bytes of the beginning of a file.
     fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>>;
+    /// Why the TLS library cannot use this material; none if it can.
+    fn refuses_tls(&self, material: &TlsMaterial<'_>) -> Option<TlsRefusal>;
     /// Number of processors online.
     fn processors(&self) -> u32;
     /// Time since the machine started.
@@ -161,6 +164,10 @@ impl Host for Watched<'_> {
 
     fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>> {
         self.ask().read_start(path, limit)
+    }
+
+    fn refuses_tls(&self, material: &TlsMaterial<'_>) -> Option<TlsRefusal> {
+        self.ask().refuses_tls(material)
     }
 
     fn processors(&self) -> u32 {
@@ -340,6 +347,10 @@ impl Host for StaticHost {
 
     fn read_start(&self, path: &[u8], _limit: usize) -> Option<Vec<u8>> {
         self.inspect(path).map(|_| b"#!/bin/sh\n".to_vec())
+    }
+
+    fn refuses_tls(&self, _: &TlsMaterial<'_>) -> Option<TlsRefusal> {
+        None
     }
 
     fn processors(&self) -> u32 {

@@ -94,6 +94,10 @@ impl<T> Over<T> {
     pub(crate) fn value(&self) -> Option<&T> {
         self.0.as_ref().map(|s| &s.value)
     }
+
+    pub(crate) fn span(&self) -> Span {
+        self.0.as_ref().map_or(Span::NONE, |s| s.span)
+    }
 }
 
 macro_rules! single {

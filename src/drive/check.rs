@@ -172,6 +172,7 @@ impl Driver {
     /// The configuration from now on.
     pub fn reload(&mut self, config: Arc<Lvs>) {
         self.job(Job::Timeouts(config.timeouts));
+        self.probes.present(config.tls.as_ref());
         let class = core::mem::take(&mut self.class);
         class.calmly(|| self.event(Event::Reload(config)));
         self.class = class;

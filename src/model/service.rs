@@ -91,7 +91,7 @@ pub struct Timeouts {
     pub udp: u32,
 }
 
-/// The `SSL` block.
+/// The `SSL` block: what checks present to servers that ask for a certificate. The contents of its files, in PEM form.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tls {
     /// `password` of the key.
@@ -101,7 +101,7 @@ pub struct Tls {
     /// `certificate`
     pub certificate: Option<Box<[u8]>>,
     /// `key`
-    pub key: Option<Box<[u8]>>,
+    pub key: Option<Secret<Box<[u8]>>>,
 }
 
 /// A `virtual_server`.

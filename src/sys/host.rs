@@ -15,6 +15,7 @@ use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
 use nix::unistd::{Gid, Group, Uid, User, getegid, geteuid, getgrouplist};
 
+use crate::base::tls::{TlsMaterial, TlsRefusal};
 use crate::base::{IfName, Prefix};
 use crate::config::{Account, FileInfo, FileKind, Files, Host, Interface, ReadError, too_large};
 
@@ -162,10 +163,18 @@ impl Host for Machine {
 
     fn read_start(&self, path: &[u8], limit: usize) -> Option<Vec<u8>> {
         use std::io::Read;
+        use std::os::unix::fs::OpenOptionsExt;
         let mut text = Vec::new();
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-        fs::File::open(path_of(path)).ok()?.take(limit).read_to_end(&mut text).ok()?;
+        // A pipe in its place must not block.
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path_of(path)).ok()?;
+        file.take(limit).read_to_end(&mut text).ok()?;
         Some(text)
+    }
+
+    fn refuses_tls(&self, material: &TlsMaterial<'_>) -> Option<TlsRefusal> {
+        super::tls::client_with(material).err()
     }
 
     fn processors(&self) -> u32 {

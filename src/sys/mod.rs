@@ -32,6 +32,7 @@ pub mod spawn;
 pub mod tap;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod tls;
 pub mod udp;
 
 /// The size of a structure in the type of the socket calls.

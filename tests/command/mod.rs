@@ -323,6 +323,41 @@ fn a_main_file_that_cannot_be_read_has_a_status_of_its_own() {
     assert_eq!(tested(&at("folder")).0, 0);
 }
 
+/// keepalived only finds such a file when its checks start.
+#[test]
+fn a_client_certificate_that_cannot_be_used_is_reported_at_its_place() {
+    use openssl::pkey::PKey;
+    use openssl::rsa::Rsa;
+    use openssl::symm::Cipher;
+
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (key, file) = (PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap(), at("k.conf"));
+    let pem = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"right").unwrap();
+    fs::write(at("key.pem"), pem).unwrap();
+    fs::set_permissions(at("key.pem"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::write(at("text"), "x").unwrap();
+    for (lines, column, said) in [
+        ("  ca none", 6, format!("ca '{}' cannot be read: No such file", at("none"))),
+        ("  ca text", 6, format!("ca '{}' cannot be used: no start line", at("text"))),
+        ("  key text", 7, "SSL has a key without its certificate".into()),
+        ("  certificate text", 15, "SSL has a certificate without its key".into()),
+        (
+            "  certificate text\n  key key.pem\n  password right",
+            15,
+            format!("certificate '{}' cannot be used: no start line", at("text")),
+        ),
+    ] {
+        let lines = lines.replace("none", &at("none")).replace("text", &at("text"));
+        let lines = lines.replace("key.pem", &at("key.pem"));
+        fs::write(&file, format!("SSL {{\n{lines}\n}}\n{GOOD}")).unwrap();
+        let result = output(EVERVIPD, &["-t", "-f", &file]);
+        let shown = text(&result.stderr);
+        let place = format!("k.conf:2:{column}");
+        assert!(shown.contains(&said) && shown.contains(&place), "{said}, {place}: {shown}");
+    }
+}
+
 #[test]
 fn special_files_and_large_ones_are_refused_before_they_are_read() {
     let folder = tempfile::tempdir().unwrap();

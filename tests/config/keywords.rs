@@ -524,7 +524,10 @@ pub(super) fn inside(path: &str, line: &str) -> Vec<String> {
                 global(&format!(" vrrp_version 3\n{line}")) + &all,
             ]
         }
-        ["SSL"] => vec![whole(format!("SSL {{\n{line}\n}}\n"))],
+        // A key and its certificate need each other.
+        ["SSL"] => ["", "certificate /etc/a\n", "key /etc/a\n"]
+            .map(|other| whole(format!("SSL {{\n{other}{line}\n}}\n")))
+            .into(),
         ["track_group"] => vec![whole(format!(
             "static_ipaddress {{\n 10.0.0.7 dev eth0 track_group T\n}}\n{}track_group T {{\n{line}\n}}\n",
             instance("")
@@ -773,7 +776,7 @@ fn effective(mut model: Model) -> Model {
         audit_interval: lvs.audit_interval,
         close_by_reset: lvs.close_by_reset,
         timeouts: lvs.timeouts,
-        ..Lvs::default()
+        tls: lvs.tls.take(),
     };
     model
 }
@@ -799,7 +802,7 @@ fn every_keyword_lands_in_the_model() {
         host
     };
     let model = |text: &str| {
-        let files = MemoryFiles::single("a.conf", text.as_bytes());
+        let files = MemoryFiles::single("a.conf", text.as_bytes()).with("/etc/a", b"a");
         load(&files, &host, &Options::new("a.conf", &host)).model
     };
     let mut wrong = Vec::new();

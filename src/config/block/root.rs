@@ -43,7 +43,7 @@ block! {
         /// Settings of the daemon as a whole.
         global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.
-        ssl: Each<Ssl> = "SSL", later;
+        ssl: Each<Ssl> = "SSL";
         /// Instances that also track the interfaces of static items.
         track_group: Each<TrackGroup> = "track_group", lenient;
         /// Addresses that are set for as long as the daemon runs.

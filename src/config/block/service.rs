@@ -165,15 +165,15 @@ block! {
 }
 
 block! {
-    /// TLS material that SSL_GET shows to servers. Servers are not verified.
+    /// The certificate that SSL_GET presents to servers that ask for one. Servers are not verified.
     pub struct Ssl(()) = "SSL" {
         /// Password of the key.
         password: Over<Text> = "password", lenient, secret;
-        /// File of certificates that are trusted.
+        /// File of certificates of authorities. It must be readable, and completes the chain of the certificate.
         ca: Over<Path> = "ca", lenient;
-        /// File of the certificate.
+        /// File of the certificate, followed by the ones that vouch for it, as PEM.
         certificate: Over<Path> = "certificate", lenient;
-        /// File of the key.
+        /// File of its key, as PEM.
         key: Over<Path> = "key", lenient;
     }
 }

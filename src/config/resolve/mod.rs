@@ -16,6 +16,7 @@ mod route;
 mod script;
 mod service;
 mod settled;
+mod tls;
 mod track;
 mod tracker;
 mod vmac;
@@ -107,7 +108,7 @@ impl<'a> Load<'a> {
     pub(crate) fn close(&mut self, block: Top) {
         match block {
             Top::Global(block) => self.global_ended(*block),
-            Top::Ssl(block) => service::tls(block, self),
+            Top::Ssl(block) => tls::tls(block, self),
             Top::TrackGroup(block) => track::group(block, self),
             Top::GarpGroup(block) => track::garp_group(block, self),
             Top::Script(block) => script::resolve(*block, self),

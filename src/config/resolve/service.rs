@@ -10,8 +10,8 @@ use indexmap::{IndexMap, IndexSet};
 use super::Load;
 use super::check::{Inherited, Server};
 use super::command::{Purpose, command};
-use crate::base::{Family, Name, Secret};
-use crate::config::block::service::{RealServer, Ssl, VirtualServer};
+use crate::base::{Family, Name};
+use crate::config::block::service::{RealServer, VirtualServer};
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::Slot;
@@ -19,7 +19,7 @@ use crate::config::slot::First;
 use crate::config::span::Span;
 use crate::config::value::script::Script;
 use crate::config::value::service::{Endpoint, Granularity, ServerName};
-use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer, Tls};
+use crate::model::service::{Persistence, Protocol, ServerExtras, ServiceExtras, SorryServer};
 use crate::model::{self, Command, Forward, Service, ServiceKey, Shared};
 
 pub(super) use group::close as group;
@@ -70,20 +70,6 @@ pub(super) fn add(service: Shared<Service>, span: Span, cx: &mut Load<'_>) {
     }
     services.push(service);
     cx.draft.services.push(Notes { span });
-}
-
-pub(super) fn tls(block: Ssl, cx: &mut Load<'_>) {
-    if cx.draft.model.lvs.tls.is_some() {
-        let message = "SSL is already set, this block replaces it";
-        cx.report(Diagnostic::warning(&codes::OVERWRITTEN, message).at(block.span));
-    }
-    let path = |p: Option<&crate::config::value::text::Path>| p.map(|p| p.0.clone());
-    cx.draft.model.lvs.tls = Some(Tls {
-        password: block.password.value().map(|p| Secret::new(p.0.clone())),
-        ca: path(block.ca.value()),
-        certificate: path(block.certificate.value()),
-        key: path(block.key.value()),
-    });
 }
 
 fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {

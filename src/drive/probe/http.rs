@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use openssl::ssl::SslContext;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -17,7 +18,11 @@ const PART: usize = 4096;
 
 /// One attempt. The connection is closed after the verdict. The time limit applies to each step; the engine limits
 /// their sum.
-pub(super) async fn run(mut page: Page, closing: Closing) -> Verdict {
+pub(super) async fn run(
+    mut page: Page,
+    closing: Closing,
+    context: Option<Result<SslContext, String>>,
+) -> Verdict {
     let limit = page.connection.timeout;
     let connected = timeout(limit, connect(&page.connection, closing)).await;
     match connected {
@@ -25,19 +30,28 @@ pub(super) async fn run(mut page: Page, closing: Closing) -> Verdict {
         Ok(Err(In::Failed { step, errno })) => unconnected(step, errno),
         // A failing `connect` never returns this.
         Ok(Err(In::Connected)) => Verdict::Failure(Failure::Timeout),
-        Ok(Ok(mut stream)) => match page.tls.take() {
-            None => fetch(&mut stream, page, limit).await,
-            Some(tls) => secured(stream, &tls, page, limit).await,
+        Ok(Ok(mut stream)) => match (page.tls.take(), context) {
+            (Some(tls), Some(Ok(context))) => secured(stream, &tls, &context, page, limit).await,
+            (Some(_), Some(Err(why))) => refused(Heard::Tls(&why), page),
+            (None, _) | (_, None) => fetch(&mut stream, page, limit).await,
         },
     }
 }
 
+/// The verdict on a page that cannot be requested.
+fn refused(heard: Heard<'_>, page: Page) -> Verdict {
+    Http::new(page.url).step(heard).unwrap_or(Verdict::Failure(Failure::Timeout))
+}
+
 /// The same over TLS.
-async fn secured(stream: TcpStream, tls: &Tls, page: Page, limit: Duration) -> Verdict {
-    let refused = |heard: Heard<'_>, page: Page| {
-        Http::new(page.url).step(heard).unwrap_or(Verdict::Failure(Failure::Timeout))
-    };
-    let mut stream = match timeout(limit, tls::greet(stream, tls)).await {
+async fn secured(
+    stream: TcpStream,
+    tls: &Tls,
+    context: &SslContext,
+    page: Page,
+    limit: Duration,
+) -> Verdict {
+    let mut stream = match timeout(limit, tls::greet(stream, tls, context)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(why)) => return refused(Heard::Tls(&why), page),
         Err(_) => return refused(Heard::Tls("timeout"), page),

@@ -16,11 +16,13 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::AbortHandle;
 
 use crate::check::probe::{Closing, ProbeId, Request, Step, Verdict};
+use crate::model::service;
 
 /// The attempts under way. Dropping it ends them.
 #[derive(Debug)]
 pub struct Probes {
     running: BTreeMap<ProbeId, AbortHandle>,
+    client: tls::Client,
     sender: UnboundedSender<(ProbeId, Verdict)>,
     results: UnboundedReceiver<(ProbeId, Verdict)>,
 }
@@ -30,16 +32,23 @@ impl Probes {
     #[must_use]
     pub fn new() -> Self {
         let (sender, results) = unbounded_channel();
-        Self { running: BTreeMap::new(), sender, results }
+        Self { running: BTreeMap::new(), client: tls::Client::default(), sender, results }
+    }
+
+    /// Attempts over TLS from now on present this certificate to servers that ask for one.
+    pub fn present(&mut self, material: Option<&service::Tls>) {
+        self.client.present(material);
     }
 
     /// Begins an attempt.
     pub fn start(&mut self, probe: ProbeId, request: Request, closing: Closing) {
         let sender = self.sender.clone();
+        let is_tls = matches!(&request, Request::Http(page) if page.tls.is_some());
+        let context = is_tls.then(|| self.client.context());
         let task = tokio::spawn(async move {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
-                Request::Http(page) => http::run(*page, closing).await,
+                Request::Http(page) => http::run(*page, closing, context).await,
                 Request::Udp(check) => datagram::udp(&check).await,
                 Request::Ping(connection) => datagram::ping(&connection).await,
                 Request::Dns(check) => datagram::dns(&check).await,

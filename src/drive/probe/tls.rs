@@ -1,26 +1,58 @@
-//! TLS for checks: with any server that the library can speak to, whatever its age, and without verifying its
-//! certificate.
+//! TLS for checks: the handshake.
 
 use std::pin::Pin;
-use std::sync::OnceLock;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{Ssl, SslContext, SslMethod, SslOptions, SslVerifyMode};
+use openssl::ssl::{Ssl, SslContext};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+use crate::base::tls::TlsMaterial;
 use crate::check::probe::http::Tls;
+use crate::model::service;
+use crate::sys::tls::{client, client_with, words};
 
-/// Accepts ciphers and keys that the library refuses by default: a check must not declare a server dead because of
-/// them.
-const CIPHERS: &str = "ALL:@SECLEVEL=0";
+/// What all connections have in common. Created by the first check that needs it, since it takes memory.
+#[derive(Debug, Default)]
+pub struct Client {
+    material: Option<service::Tls>,
+    context: Option<SslContext>,
+}
 
-/// `SSL_OP_LEGACY_SERVER_CONNECT`, which the crate does not name: for servers without RFC 5746.
-const LEGACY_SERVERS: SslOptions = SslOptions::from_bits_retain(1 << 2);
+impl Client {
+    /// Connections from now on present this certificate, if they are asked for one.
+    pub fn present(&mut self, material: Option<&service::Tls>) {
+        if self.material.as_ref() != material {
+            *self = Self { material: material.cloned(), context: None };
+        }
+    }
+
+    /// The context of a connection.
+    pub fn context(&mut self) -> Result<SslContext, String> {
+        if let Some(context) = &self.context {
+            return Ok(context.clone());
+        }
+        let new = match &self.material {
+            None => client().map_err(|e| words(&e))?,
+            Some(tls) => client_with(&TlsMaterial {
+                ca: tls.ca.as_deref(),
+                certificate: tls.certificate.as_deref(),
+                key: tls.key.as_ref().map(|key| &**key.reveal()),
+                password: tls.password.as_ref().map(|password| &**password.reveal()),
+            })
+            .map_err(|refusal| refusal.reason)?,
+        };
+        Ok(self.context.insert(new).clone())
+    }
+}
 
 /// Does the TLS handshake; returns the reason if it failed.
-pub(super) async fn greet(stream: TcpStream, tls: &Tls) -> Result<SslStream<TcpStream>, String> {
-    let session = session(tls).map_err(|e| words(&e))?;
+pub(super) async fn greet(
+    stream: TcpStream,
+    tls: &Tls,
+    context: &SslContext,
+) -> Result<SslStream<TcpStream>, String> {
+    let session = session(tls, context).map_err(|e| words(&e))?;
     let mut stream = SslStream::new(session, stream).map_err(|e| words(&e))?;
     match Pin::new(&mut stream).connect().await {
         Ok(()) => Ok(stream),
@@ -32,31 +64,12 @@ pub(super) async fn greet(stream: TcpStream, tls: &Tls) -> Result<SslStream<TcpS
     }
 }
 
-fn session(tls: &Tls) -> Result<Ssl, ErrorStack> {
-    /// Created by the first check that needs it: it takes memory.
-    static CONTEXT: OnceLock<Result<SslContext, ErrorStack>> = OnceLock::new();
-    let context = CONTEXT.get_or_init(context).as_ref().map_err(Clone::clone)?;
+fn session(tls: &Tls, context: &SslContext) -> Result<Ssl, ErrorStack> {
     let mut session = Ssl::new(context)?;
     if let Some(name) = &tls.server_name {
         session.set_hostname(name)?;
     }
     Ok(session)
-}
-
-fn context() -> Result<SslContext, ErrorStack> {
-    let mut builder = SslContext::builder(SslMethod::tls_client())?;
-    builder.set_min_proto_version(None)?;
-    builder.set_cipher_list(CIPHERS)?;
-    builder.set_verify(SslVerifyMode::NONE);
-    // The page may end with the connection; few servers send close_notify.
-    builder.set_options(SslOptions::IGNORE_UNEXPECTED_EOF | LEGACY_SERVERS);
-    Ok(builder.build())
-}
-
-/// The first reason, which is the closest to the cause.
-fn words(stack: &ErrorStack) -> String {
-    let reason = stack.errors().first().and_then(openssl::error::Error::reason);
-    reason.unwrap_or("unknown error").to_owned()
 }
 
 #[cfg(test)]

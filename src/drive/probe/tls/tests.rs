@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
-use openssl::pkey::PKey;
+use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
-use openssl::ssl::{ErrorCode, NameType, Ssl, SslContext, SslContextBuilder, SslVersion};
+use openssl::ssl::{ErrorCode, NameType, SslContextBuilder, SslMethod, SslVerifyMode, SslVersion};
+use openssl::symm::Cipher;
 use openssl::x509::X509;
 
 use super::*;
+use crate::base::Secret;
 use crate::check::CheckerSlot;
 use crate::check::probe::http::Page;
 use crate::check::probe::{Closing, ProbeId, Request};
@@ -18,22 +20,29 @@ use crate::drive::probe::Probes;
 use crate::model::Connection;
 use crate::model::checker::Url;
 use crate::sys::testing;
+use crate::sys::tls::CIPHERS;
 
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The server side, with a self-signed key of this many bits.
-fn server(bits: u32) -> SslContextBuilder {
+/// A self-signed certificate with a key of this many bits, that is valid for this many days.
+fn certificate(bits: u32, until: u32) -> (X509, PKey<Private>) {
     let key = PKey::from_rsa(Rsa::generate(bits).unwrap()).unwrap();
     let mut cert = X509::builder().unwrap();
     cert.set_pubkey(&key).unwrap();
     cert.set_not_before(&Asn1Time::from_unix(0).unwrap()).unwrap();
-    // It has long expired.
-    cert.set_not_after(&Asn1Time::from_unix(1).unwrap()).unwrap();
+    cert.set_not_after(&Asn1Time::days_from_now(until).unwrap()).unwrap();
     cert.sign(&key, MessageDigest::sha256()).unwrap();
+    (cert.build(), key)
+}
+
+/// The server side, with a self-signed key of this many bits.
+fn server(bits: u32) -> SslContextBuilder {
+    // It expires now.
+    let (cert, key) = certificate(bits, 0);
     let mut builder = SslContext::builder(SslMethod::tls_server()).unwrap();
     builder.set_cipher_list(CIPHERS).unwrap();
     builder.set_min_proto_version(None).unwrap();
-    builder.set_certificate(&cert.build()).unwrap();
+    builder.set_certificate(&cert).unwrap();
     builder.set_private_key(&key).unwrap();
     builder
 }
@@ -67,6 +76,16 @@ fn serve(context: SslContext) -> (SocketAddr, Receiver<Heard>) {
 
 /// The verdict on a page, in words.
 fn fetched(to: SocketAddr, tls: Tls, timeout: Duration) -> String {
+    fetched_with(to, tls, timeout, None)
+}
+
+/// The same by a client with a certificate.
+fn fetched_with(
+    to: SocketAddr,
+    tls: Tls,
+    timeout: Duration,
+    material: Option<&service::Tls>,
+) -> String {
     let url = Url {
         path: "/".into(),
         digest: None,
@@ -80,6 +99,7 @@ fn fetched(to: SocketAddr, tls: Tls, timeout: Duration) -> String {
     let page = Page { connection, tls: Some(tls), question, url };
     testing::run(async {
         let mut probes = Probes::new();
+        probes.present(material);
         let id = ProbeId { checker: CheckerSlot(0), serial: 1 };
         probes.start(id, Request::Http(Box::new(page)), Closing::Orderly);
         let (_, verdict) = tokio::time::timeout(LIMIT, probes.next()).await.expect("a verdict");
@@ -95,6 +115,37 @@ fn a_server_that_nobody_vouches_for_is_good_and_hears_the_name() {
         assert_eq!(fetched(address, tls, LIMIT), "success");
         let heard = heard.recv_timeout(LIMIT).unwrap();
         assert_eq!(heard, ("TLSv1.3".into(), name.map(str::to_owned), false));
+    }
+}
+
+#[test]
+fn a_server_that_asks_for_a_certificate_gets_the_configured_one() {
+    let (cert, key) = certificate(2048, 1);
+    let encrypted = |password: &[u8]| {
+        key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), password).unwrap()
+    };
+    let material = |key: Vec<u8>, password: Option<&str>| service::Tls {
+        password: password.map(|password| Secret::new(password.into())),
+        ca: Some(cert.to_pem().unwrap().into()),
+        certificate: Some(cert.to_pem().unwrap().into()),
+        key: Some(Secret::new(key.into())),
+    };
+    let plain = key.private_key_to_pem_pkcs8().unwrap();
+    for (material, verdict) in [
+        (Some(material(plain, None)), "success"),
+        (Some(material(encrypted(b"secret"), Some("secret"))), "success"),
+        (Some(service::Tls::default()), "TLS: "),
+        (None, "TLS: "),
+    ] {
+        let mut context = server(2048);
+        // In this version a missing certificate fails the handshake, not what follows.
+        context.set_max_proto_version(Some(SslVersion::TLS1_2)).unwrap();
+        context.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        context.cert_store_mut().add_cert(cert.clone()).unwrap();
+        let (address, heard) = serve(context.build());
+        let said = fetched_with(address, Tls::default(), LIMIT, material.as_ref());
+        assert!(said.starts_with(verdict), "{said}");
+        assert_eq!(heard.recv_timeout(LIMIT).is_ok(), verdict == "success");
     }
 }
 
