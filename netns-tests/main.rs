@@ -10,6 +10,7 @@
     reason = "the laboratory is made of clocks, threads, files, sockets and processes"
 )]
 
+mod ask;
 mod attack;
 mod bfd;
 mod case;
@@ -105,6 +106,7 @@ fn main() -> ExitCode {
         service::CASES,
         script::CASES,
         status::CASES,
+        ask::CASES,
         group::CASES,
         without::CASES,
         without::guest::CASES,

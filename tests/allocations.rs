@@ -435,8 +435,12 @@ mod shell {
 mod shell {
     use std::process::Command;
 
-    use evervip::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling, look::Views};
+    use evervip::drive::vrrp::{
+        Driver, Handle, Hooks, Input, Output, Scheduling,
+        look::{Seen, Views},
+    };
     use evervip::kernel::{monitor::Monitor, netlink::Requests};
+    use evervip::status::Ask;
 
     use super::*;
 
@@ -502,7 +506,7 @@ mod shell {
                         }
                     }
                     Output::Part(part) => {
-                        if let Some((request, view)) = self.views.join(*part)
+                        if let Some((request, Seen::State(view))) = self.views.join(*part)
                             && request == self.request
                         {
                             return Some(view);
@@ -516,7 +520,7 @@ mod shell {
 
         fn look(&mut self) -> evervip::status::vrrp::Vrrp {
             self.request += 1;
-            self.handle.send(Input::Look { request: self.request }).unwrap();
+            self.handle.send(Input::Look { request: self.request, ask: Ask::State }).unwrap();
             let end = std::time::Instant::now() + 30 * SECOND;
             loop {
                 if let Some(view) = self.turn() {

@@ -37,6 +37,11 @@ complete -c evervip -n '__fish_seen_subcommand_from status' -s j -l json -d 'pri
 complete -c evervip -n '__fish_seen_subcommand_from status' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from status' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from status' -f
+complete -c evervip -n __fish_use_subcommand -a peers -d 'show which routers were heard'
+complete -c evervip -n '__fish_seen_subcommand_from peers' -s j -l json -d 'print it as JSON (docs/control-socket.md)'
+complete -c evervip -n '__fish_seen_subcommand_from peers' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
+complete -c evervip -n '__fish_seen_subcommand_from peers' -s h -l help -d 'print this text'
+complete -c evervip -n '__fish_seen_subcommand_from peers' -f
 complete -c evervip -n __fish_use_subcommand -a metrics -d 'print the state as OpenMetrics text'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -s h -l help -d 'print this text'
@@ -71,10 +76,10 @@ complete -c evervip -n '__fish_seen_subcommand_from convert' -s h -l help -d 'pr
 complete -c evervip -n '__fish_seen_subcommand_from convert' -F
 complete -c evervip -n __fish_use_subcommand -a generate -d 'print reference pages and shell completion'
 complete -c evervip -n '__fish_seen_subcommand_from generate' -s h -l help -d 'print this text'
-complete -c evervip -n '__fish_seen_subcommand_from generate' -f -a 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json bash zsh fish'
+complete -c evervip -n '__fish_seen_subcommand_from generate' -f -a 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json peers.schema.json bash zsh fish'
 complete -c evervip -n __fish_use_subcommand -a demo -d 'show a failover between two nodes, without root'
 complete -c evervip -n '__fish_seen_subcommand_from demo' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from demo' -f
 complete -c evervip -n __fish_use_subcommand -a help -d 'print how a command is used'
 complete -c evervip -n '__fish_seen_subcommand_from help' -s h -l help -d 'print this text'
-complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status metrics reload check explain fmt convert generate demo help'
+complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status peers metrics reload check explain fmt convert generate demo help'

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use evervip::api::report::Report;
-use evervip::api::{request, text};
+use evervip::api::{peers, request, text};
 use evervip::base::WallTime;
 use evervip::cli::args;
 use evervip::drive::smtp;
@@ -33,11 +33,19 @@ pub fn api(data: &[u8]) {
         assert!(line.ends_with('\n') && line.matches('\n').count() == 1, "{line:?}");
     }
     if let Ok(report) = serde_json::from_slice::<Report>(data) {
-        let screen = text::screen(&report);
-        for line in screen.lines() {
-            assert!(line.chars().count() <= 80 && !line.chars().any(char::is_control), "{line:?}");
-        }
+        fits(&text::screen(&report));
         let _ = text::select(report, "A");
+    }
+    if let Ok(report) = serde_json::from_slice::<peers::Report>(data) {
+        fits(&peers::screen(&report));
+        let _ = peers::select(report, "A");
+    }
+}
+
+/// A screen has 80 columns and no control characters.
+fn fits(screen: &str) {
+    for line in screen.lines() {
+        assert!(line.chars().count() <= 80 && !line.chars().any(char::is_control), "{line:?}");
     }
 }
 

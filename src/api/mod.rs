@@ -8,7 +8,9 @@
     reason = "part of the shell: serves a socket"
 )]
 
+mod layout;
 pub mod metrics;
+pub mod peers;
 pub mod report;
 pub mod request;
 pub mod rounds;

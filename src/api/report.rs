@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::SCHEMA;
 use super::rounds::Party;
 use crate::base::{Instant, WallTime};
+use crate::status::peer::Peers;
 use crate::status::{check, daemon, vrrp};
 
 /// The part of one process.
@@ -31,11 +32,18 @@ pub struct Parts {
     pub vrrp: Part<vrrp::Vrrp>,
     /// The role `checker`.
     pub checker: Part<check::Check>,
+    /// The role `vrrp` about the routers that it hears.
+    pub peers: Part<Peers>,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { daemon: Part::Absent, vrrp: Part::Absent, checker: Part::Absent }
+        Self {
+            daemon: Part::Absent,
+            vrrp: Part::Absent,
+            checker: Part::Absent,
+            peers: Part::Absent,
+        }
     }
 }
 
@@ -47,8 +55,20 @@ impl Parts {
         }
         match party {
             Party::Supervisor => settle(&mut self.daemon, reason),
-            Party::Vrrp => settle(&mut self.vrrp, reason),
+            Party::Vrrp => {
+                settle(&mut self.vrrp, reason);
+                settle(&mut self.peers, reason);
+            }
             Party::Checker => settle(&mut self.checker, reason),
+        }
+    }
+
+    /// Whether the configuration needs this process, as far as the supervisor has answered.
+    #[must_use]
+    pub fn wants(&self, role: &str) -> bool {
+        match &self.daemon {
+            Part::Known(daemon) => daemon.processes.iter().any(|p| p.role == role && p.wanted),
+            _ => false,
         }
     }
 }
@@ -342,7 +362,9 @@ pub struct Clocks {
 }
 
 impl Clocks {
-    fn time(&self, at: Instant) -> String {
+    /// A time of the machine's clock, as RFC 3339.
+    #[must_use]
+    pub fn time(&self, at: Instant) -> String {
         self.wall.before(self.now.since(at)).to_string()
     }
 }
@@ -350,10 +372,6 @@ impl Clocks {
 /// Builds the report.
 #[must_use]
 pub fn report(parts: &Parts, clocks: Clocks) -> Report {
-    let wanted = |role: &str| match &parts.daemon {
-        Part::Known(daemon) => daemon.processes.iter().any(|p| p.role == role && p.wanted),
-        _ => false,
-    };
     let daemon = match &parts.daemon {
         Part::Known(view) => Answer::Known(clocks.daemon(view)),
         Part::Unknown(why) => Answer::Unknown { unknown: why.clone() },
@@ -363,12 +381,15 @@ pub fn report(parts: &Parts, clocks: Clocks) -> Report {
         schema: SCHEMA,
         at: clocks.wall.to_string(),
         daemon,
-        vrrp: answer(&parts.vrrp, "vrrp", wanted("vrrp"), |view| clocks.vrrp(view)),
-        checker: answer(&parts.checker, "checker", wanted("checker"), |view| clocks.checker(view)),
+        vrrp: answer(&parts.vrrp, "vrrp", parts.wants("vrrp"), |view| clocks.vrrp(view)),
+        checker: answer(&parts.checker, "checker", parts.wants("checker"), |view| {
+            clocks.checker(view)
+        }),
     }
 }
 
-fn answer<T, U>(
+/// The answer of a process; none if there is no such process and the configuration needs none.
+pub(super) fn answer<T, U>(
     part: &Part<T>,
     role: &str,
     wanted: bool,
@@ -540,7 +561,12 @@ fn counters(counters: &impl Serialize) -> BTreeMap<String, u64> {
 /// The JSON Schema of the report.
 #[must_use]
 pub fn schema() -> String {
-    let mut schema = schemars::schema_for!(Report);
-    schema.insert("title".into(), "State of evervipd".into());
+    schema_of::<Report>("State of evervipd")
+}
+
+/// The JSON Schema of a report.
+pub(super) fn schema_of<T: JsonSchema>(title: &str) -> String {
+    let mut schema = schemars::schema_for!(T);
+    schema.insert("title".into(), title.into());
     serde_json::to_string_pretty(&schema).unwrap_or_default() + "\n"
 }

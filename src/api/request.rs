@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::SCHEMA;
 use crate::base::near::nearest;
+use crate::status::Ask;
 
 /// The longest request in octets, without its newline.
 pub const LONGEST: usize = 4096;
@@ -22,23 +23,32 @@ pub struct Request {
 /// What can be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum What {
-    /// The state of everything.
-    Status,
+    /// A report.
+    Report(Ask),
     /// The versions of the daemon and of the protocol.
     Version,
 }
 
 impl What {
     /// Everything that can be requested.
-    pub const ALL: [Self; 2] = [Self::Status, Self::Version];
+    pub const ALL: [Self; 3] = [Self::Report(Ask::State), Self::Report(Ask::Peers), Self::Version];
 
     /// Its name in requests.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Status => "status",
+            Self::Report(ask) => report_word(ask),
             Self::Version => "version",
         }
+    }
+}
+
+/// The name of a report, in its request and in the answer.
+#[must_use]
+pub const fn report_word(ask: Ask) -> &'static str {
+    match ask {
+        Ask::State => "status",
+        Ask::Peers => "peers",
     }
 }
 
@@ -160,11 +170,11 @@ pub fn version(id: Option<u64>) -> String {
     line(&Version { schema: SCHEMA, id, version: env!("CARGO_PKG_VERSION") })
 }
 
-/// The beginning of the line that answers `status`; the report, `}` and a newline follow.
+/// The beginning of the line that answers a request for a report; the report, `}` and a newline follow.
 #[must_use]
-pub fn status_head(id: Option<u64>) -> String {
+pub fn head(id: Option<u64>, ask: Ask) -> String {
     let id = id.map_or_else(|| "null".into(), |id| id.to_string());
-    format!("{{\"schema\":{SCHEMA},\"id\":{id},\"status\":")
+    format!("{{\"schema\":{SCHEMA},\"id\":{id},\"{}\":", report_word(ask))
 }
 
 fn line(value: &impl Serialize) -> String {
@@ -185,7 +195,7 @@ mod tests {
     #[test]
     fn requests_are_read() {
         let status = parse(br#"{"id":7,"request":"status"}"#);
-        assert_eq!(status, Ok(Request { id: Some(7), what: What::Status }));
+        assert_eq!(status, Ok(Request { id: Some(7), what: What::Report(Ask::State) }));
         let version = parse(br#" {"request": "version"} "#);
         assert_eq!(version, Ok(Request { id: None, what: What::Version }));
         for what in What::ALL {
@@ -201,7 +211,7 @@ mod tests {
         assert_eq!(wrong.message, "unknown request 'statsu', did you mean 'status'?");
         assert_eq!((wrong.column, wrong.field.as_deref()), (Some(19), Some("request")));
         let (_, wrong) = refused(r#"{"request":"x"}"#);
-        assert_eq!(wrong.message, "unknown request 'x', there are: status, version");
+        assert_eq!(wrong.message, "unknown request 'x', there are: status, peers, version");
         let (id, wrong) = refused(r#"{"id":2,"reqest":"status"}"#);
         assert_eq!((id, wrong.field.as_deref()), (Some(2), Some("reqest")));
         assert_eq!(wrong.column, Some(16));
@@ -229,7 +239,7 @@ mod tests {
         assert!(
             text.starts_with("{\"schema\":1,\"id\":null,\"version\":\"") && text.ends_with("\"}\n")
         );
-        let text = status_head(Some(u64::MAX)) + "{}}";
+        let text = head(Some(u64::MAX), Ask::Peers) + "{}}";
         serde_json::from_str::<serde_json::Value>(&text).unwrap();
     }
 

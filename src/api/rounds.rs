@@ -1,6 +1,6 @@
 //! Rounds of queries to the processes, and the clients that wait for them.
 //!
-//! Clients that ask at about the same time share one round, so that the load on the processes does not depend on the
+//! Clients that ask for the same report at about the same time share one round, so that the load on the processes does not depend on the
 //! number of clients. A round ends when all parties have answered, or after one second: parties without an answer are
 //! reported as such. Pure: time is an argument.
 
@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 use super::report::{Part, Parts};
 use crate::base::Instant;
 use crate::ipc::Told;
+use crate::status::Ask;
 
 /// How long an answer may take.
 pub const LIMIT: Duration = Duration::from_secs(1);
@@ -29,6 +30,17 @@ pub enum Party {
 impl Party {
     pub const ALL: [Self; 3] = [Self::Supervisor, Self::Vrrp, Self::Checker];
 
+    /// What it is asked in a round for this report, if anything. The supervisor says which processes there should be.
+    #[must_use]
+    pub const fn answers(self, ask: Ask) -> Option<Ask> {
+        match (self, ask) {
+            (Self::Supervisor, _) => Some(Ask::State),
+            (Self::Vrrp, ask) => Some(ask),
+            (Self::Checker, Ask::State) => Some(ask),
+            (Self::Checker, Ask::Peers) => None,
+        }
+    }
+
     /// Its name.
     #[must_use]
     pub const fn word(self) -> &'static str {
@@ -45,14 +57,22 @@ impl Party {
 pub struct Rounds<C> {
     last_id: u64,
     open: VecDeque<Round<C>>,
-    waiting: Vec<C>,
-    /// When the next round may begin.
+    waiting: [Waiting<C>; Ask::ALL.len()],
+}
+
+/// Clients that wait for a report.
+#[derive(Debug)]
+struct Waiting<C> {
+    ask: Ask,
+    clients: Vec<C>,
+    /// When the next round for it may begin.
     next: Instant,
 }
 
 #[derive(Debug)]
 struct Round<C> {
     id: u64,
+    ask: Ask,
     until: Instant,
     clients: Vec<C>,
     parts: Parts,
@@ -62,6 +82,8 @@ struct Round<C> {
 /// A round that has ended: the answers, and the clients that wait for them.
 #[derive(Debug)]
 pub struct Done<C> {
+    /// What they were asked.
+    pub ask: Ask,
     /// The answers.
     pub parts: Parts,
     /// The waiting clients.
@@ -70,40 +92,46 @@ pub struct Done<C> {
 
 impl<C> Default for Rounds<C> {
     fn default() -> Self {
-        Self { last_id: 0, open: VecDeque::new(), waiting: Vec::new(), next: Instant::ZERO }
+        let waiting = Ask::ALL.map(|ask| Waiting { ask, clients: Vec::new(), next: Instant::ZERO });
+        Self { last_id: 0, open: VecDeque::new(), waiting }
     }
 }
 
 impl<C> Rounds<C> {
-    /// Adds a client.
-    pub fn join(&mut self, client: C) {
-        self.waiting.push(client);
+    /// Adds a client that waits for this report.
+    pub fn join(&mut self, ask: Ask, client: C) {
+        let waiting = self.waiting.iter_mut().find(|waiting| waiting.ask == ask);
+        if let Some(waiting) = waiting {
+            waiting.clients.push(client);
+        }
     }
 
     /// When [`Self::begin`] or [`Self::take_done`] has something to do.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        let begin = (!self.waiting.is_empty()).then_some(self.next);
+        let waited_for = self.waiting.iter().filter(|waiting| !waiting.clients.is_empty());
+        let begin = waited_for.map(|waiting| waiting.next);
         let end = self.open.front().map(|round| round.until);
-        begin.into_iter().chain(end).min()
+        begin.chain(end).min()
     }
 
-    /// Begins a round if it is due, and returns its id: the queries must be sent now. Parties that cannot be queried
-    /// are reported with [`Self::absent`].
-    pub fn begin(&mut self, now: Instant) -> Option<u64> {
-        if self.waiting.is_empty() || now < self.next {
-            return None;
-        }
-        self.next = now + PAUSE;
+    /// Begins a round if one is due, and returns its id and its question: it must be sent to the parties now
+    /// ([`Party::answers`]). Those that cannot be queried are reported with [`Self::absent`].
+    pub fn begin(&mut self, now: Instant) -> Option<(u64, Ask)> {
+        let due = |waiting: &&mut Waiting<C>| !waiting.clients.is_empty() && now >= waiting.next;
+        let waiting = self.waiting.iter_mut().find(due)?;
+        waiting.next = now + PAUSE;
         self.last_id += 1;
+        let ask = waiting.ask;
         self.open.push_back(Round {
             id: self.last_id,
+            ask,
             until: now + LIMIT,
-            clients: core::mem::take(&mut self.waiting),
+            clients: core::mem::take(&mut waiting.clients),
             parts: Parts::default(),
-            missing: Party::ALL.to_vec(),
+            missing: Party::ALL.into_iter().filter(|party| party.answers(ask).is_some()).collect(),
         });
-        Some(self.last_id)
+        Some((self.last_id, ask))
     }
 
     /// In the round with this id, this party does not run or, with a reason, cannot be queried.
@@ -129,6 +157,7 @@ impl<C> Rounds<C> {
             (Party::Supervisor, Told::Daemon(view)) => round.parts.daemon = Part::Known(view),
             (Party::Vrrp, Told::Vrrp(view)) => round.parts.vrrp = Part::Known(view),
             (Party::Checker, Told::Checker(view)) => round.parts.checker = Part::Known(view),
+            (Party::Vrrp, Told::Peers(view)) => round.parts.peers = Part::Known(view),
             _ => return,
         }
         round.missing.retain(|missing| *missing != party);
@@ -147,7 +176,8 @@ impl<C> Rounds<C> {
                 }
             }
             if round.missing.is_empty() {
-                done.push(Done { parts: round.parts, clients: round.clients });
+                let Round { ask, parts, clients, .. } = round;
+                done.push(Done { ask, parts, clients });
             } else {
                 left.push_back(round);
             }
@@ -171,6 +201,7 @@ impl<C> Round<C> {
 mod tests {
     use super::*;
     use crate::status::check::{Check, Counters, Kernel};
+    use crate::status::peer::Peers;
     use crate::status::vrrp::Vrrp;
 
     fn at(millis: u64) -> Instant {
@@ -205,15 +236,15 @@ mod tests {
     fn clients_that_ask_together_share_a_round() {
         let mut rounds = Rounds::default();
         assert_eq!((rounds.due(), rounds.begin(at(0))), (None, None));
-        rounds.join('a');
-        rounds.join('b');
+        rounds.join(Ask::State, 'a');
+        rounds.join(Ask::State, 'b');
         assert_eq!(rounds.due(), Some(at(0)));
-        assert_eq!(rounds.begin(at(5)), Some(1));
+        assert_eq!(rounds.begin(at(5)), Some((1, Ask::State)));
         assert_eq!(rounds.begin(at(5)), None, "no client waits");
         // The next one does not begin at once: frequent queries cost no more.
-        rounds.join('c');
+        rounds.join(Ask::State, 'c');
         assert_eq!((rounds.due(), rounds.begin(at(54))), (Some(at(55)), None));
-        assert_eq!(rounds.begin(at(55)), Some(2));
+        assert_eq!(rounds.begin(at(55)), Some((2, Ask::State)));
         // Answers may arrive in any order and only belong to their round.
         rounds.answer(2, Party::Vrrp, vrrp());
         rounds.absent(1, Party::Supervisor, Some("no"));
@@ -230,8 +261,8 @@ mod tests {
     #[test]
     fn who_does_not_answer_in_time_is_named() {
         let mut rounds = Rounds::default();
-        rounds.join(());
-        let id = rounds.begin(at(0)).unwrap();
+        rounds.join(Ask::State, ());
+        let (id, _) = rounds.begin(at(0)).unwrap();
         rounds.absent(id, Party::Checker, None);
         // A party's answer does not count for another party.
         rounds.answer(id, Party::Vrrp, checker());
@@ -251,8 +282,8 @@ mod tests {
     #[test]
     fn a_process_that_ends_is_not_waited_for() {
         let mut rounds = Rounds::default();
-        rounds.join(());
-        let id = rounds.begin(at(0)).unwrap();
+        rounds.join(Ask::State, ());
+        let (id, _) = rounds.begin(at(0)).unwrap();
         rounds.answer(id, Party::Vrrp, vrrp());
         rounds.lost(Party::Vrrp);
         rounds.lost(Party::Checker);
@@ -262,5 +293,25 @@ mod tests {
         assert!(
             matches!(&done[0].parts.checker, Part::Unknown(w) if w == "the checker process ended")
         );
+    }
+
+    #[test]
+    fn each_report_has_rounds_of_its_own() {
+        let mut rounds = Rounds::default();
+        rounds.join(Ask::Peers, 'a');
+        rounds.join(Ask::State, 'b');
+        let begun: Vec<_> = core::iter::from_fn(|| rounds.begin(at(0))).collect();
+        assert_eq!(begun, [(1, Ask::State), (2, Ask::Peers)]);
+        // The checker is not asked who was heard.
+        rounds.absent(2, Party::Supervisor, Some("no"));
+        let (instances, unknown_vrid) = (Vec::new(), 8);
+        let view = Peers { at: at(0), instances, unknown_vrid, malformed: 0 };
+        rounds.answer(2, Party::Vrrp, Told::Peers(Box::new(view)));
+        let done = rounds.take_done(at(1));
+        assert_eq!(
+            done.iter().map(|done| (done.ask, &*done.clients)).collect::<Vec<_>>(),
+            [(Ask::Peers, &['a'][..])]
+        );
+        assert!(matches!(&done[0].parts.peers, Part::Known(view) if view.unknown_vrid == 8));
     }
 }

@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout};
 
 use super::request::{self, LONGEST, Request, What};
+use crate::status::Ask;
 
 /// Largest number of clients. One more displaces the client that was silent longest.
 pub const CLIENTS: usize = 64;
@@ -24,10 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A report as JSON, shared by the waiting clients.
 pub type Report = Arc<str>;
 
+/// A request for a report: which one, and where to send it.
+pub type Wish = (Ask, oneshot::Sender<Report>);
+
 /// Accepts connections.
 #[derive(Debug)]
 pub struct Server {
-    asks: mpsc::Sender<oneshot::Sender<Report>>,
+    asks: mpsc::Sender<Wish>,
     clients: Vec<Client>,
     started: Instant,
 }
@@ -42,7 +46,7 @@ struct Client {
 impl Server {
     /// Reports are requested through `asks`, which has room for [`CLIENTS`].
     #[must_use]
-    pub fn new(asks: mpsc::Sender<oneshot::Sender<Report>>) -> Self {
+    pub fn new(asks: mpsc::Sender<Wish>) -> Self {
         Self { asks, clients: Vec::new(), started: Instant::now() }
     }
 
@@ -76,7 +80,7 @@ impl Server {
 /// Answers the requests of one client, one after the other.
 async fn serve(
     stream: UnixStream,
-    asks: &mpsc::Sender<oneshot::Sender<Report>>,
+    asks: &mpsc::Sender<Wish>,
     mark: impl Fn(),
 ) -> std::io::Result<()> {
     let (reader, mut writer) = stream.into_split();
@@ -97,15 +101,15 @@ async fn serve(
                 Ok(Request { id, what: What::Version }) => {
                     writer.write_all(request::version(id).as_bytes()).await
                 }
-                Ok(Request { id, what: What::Status }) => {
+                Ok(Request { id, what: What::Report(ask) }) => {
                     let (answer, report) = oneshot::channel();
-                    if asks.send(answer).await.is_err() {
+                    if asks.send((ask, answer)).await.is_err() {
                         return Ok(());
                     }
                     let Ok(report) = report.await else {
                         return Ok(());
                     };
-                    writer.write_all(request::status_head(id).as_bytes()).await?;
+                    writer.write_all(request::head(id, ask).as_bytes()).await?;
                     writer.write_all(report.as_bytes()).await?;
                     writer.write_all(b"}\n").await
                 }

@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, metrics, reload, status};
+use super::{check, convert, demo, explain, fmt, generate, metrics, peers, reload, status};
 use crate::base::near::nearest;
 
 /// One command.
@@ -27,6 +27,12 @@ pub const COMMANDS: &[Command] = &[
         what: "show what the daemon is doing",
         help: status::HELP,
         run: status::run,
+    },
+    Command {
+        name: "peers",
+        what: "show which routers were heard",
+        help: peers::HELP,
+        run: peers::run,
     },
     Command {
         name: "metrics",

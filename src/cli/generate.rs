@@ -30,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     target("evervip.1", "etc/man/evervip.1", manual),
     target("config.schema.json", "docs/config.schema.json", convert::schema),
     target("status.schema.json", "docs/status.schema.json", crate::api::report::schema),
+    target("peers.schema.json", "docs/peers.schema.json", crate::api::peers::schema),
     target("bash", "etc/completion/evervip.bash", bash),
     target("zsh", "etc/completion/_evervip", zsh),
     target("fish", "etc/completion/evervip.fish", fish),
@@ -46,6 +47,7 @@ Prints a page or a script that is generated from the program's own tables.
   evervip.1           manual page of this command
   config.schema.json  JSON Schema of the output of 'evervip convert'
   status.schema.json  JSON Schema of the output of 'evervip status --json'
+  peers.schema.json   JSON Schema of the output of 'evervip peers --json'
   bash, zsh, fish     completion for these shells, for both programs
 
   -h, --help          print this text

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::print::{out, say};
-use super::status::{self, INCOMPLETE, UNREACHABLE};
+use super::client::{self, INCOMPLETE, UNREACHABLE, fail};
+use super::print::out;
+use super::status;
 use crate::api::metrics::openmetrics;
+use crate::api::report::Report;
 use crate::role::socket::DEFAULT;
+use crate::status::Ask;
 
 pub(super) const HELP: &str = "\
 Usage: evervip metrics [OPTION]...
@@ -42,12 +45,9 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let report = match status::ask(&socket) {
+    let report: Report = match client::ask(&socket, Ask::State) {
         Ok(report) => report,
-        Err(e) => {
-            say(format_args!("evervip: {e}"));
-            return Ok(UNREACHABLE.into());
-        }
+        Err(e) => return Ok(fail(e, UNREACHABLE)),
     };
     out(&openmetrics(&report).unwrap_or_default())?;
     Ok(if status::is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })

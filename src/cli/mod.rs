@@ -7,6 +7,7 @@
 
 pub mod args;
 pub mod check;
+mod client;
 pub mod command;
 mod completion;
 pub mod convert;
@@ -18,6 +19,7 @@ pub mod fmt;
 pub mod generate;
 mod input;
 mod metrics;
+mod peers;
 pub mod print;
 pub mod reload;
 pub mod status;

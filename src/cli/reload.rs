@@ -8,10 +8,11 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::client;
 use super::print::{out, say};
-use super::status;
 use crate::api::report::{Daemon, Report};
 use crate::role::socket::DEFAULT;
+use crate::status::Ask;
 
 pub(super) const HELP: &str = "\
 Usage: evervip reload [OPTION]...
@@ -59,7 +60,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
-    let first = status::ask(&socket);
+    let first = client::ask::<Report>(&socket, Ask::State);
     let asked = first.as_ref().ok().and_then(daemon);
     let told = asked.and_then(|daemon| i32::try_from(daemon.pid).ok());
     // 0 and negative numbers mean process groups.
@@ -85,7 +86,7 @@ pub fn run(mut args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
     while Instant::now() < end {
         std::thread::sleep(PAUSE);
         // The answering process may be being replaced.
-        let Ok(report) = status::ask(&socket) else { continue };
+        let Ok(report) = client::ask::<Report>(&socket, Ask::State) else { continue };
         let Some(daemon) = daemon(&report).filter(|daemon| !daemon.reloading) else { continue };
         if daemon.reloads == before {
             continue;

@@ -301,7 +301,7 @@ impl Driver {
                 self.reloading = Some(Reloading { adverts, scheduling });
                 self.handle(now, Event::Reload(config));
             }
-            Input::Look { request } => self.looks.ask(request),
+            Input::Look { request, ask } => self.looks.ask(request, ask),
         }
     }
 

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::catalogue::{Announced, Catalogue, Chosen};
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
-use crate::status::{MailText, RunEnd, TrackReport, check, daemon, vrrp};
+use crate::status::peer::Peers;
+use crate::status::{Ask, MailText, RunEnd, TrackReport, check, daemon, vrrp};
 
 /// A role of the daemon, each a process of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,13 +171,6 @@ pub struct Question {
     pub ask: Ask,
 }
 
-/// What can be requested.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Ask {
-    /// A full view of the state.
-    State,
-}
-
 /// To `api`. A request for which the process has no room is not answered: the requester has a deadline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
@@ -195,6 +189,8 @@ pub enum Told {
     Vrrp(Box<vrrp::Vrrp>),
     /// From `checker`.
     Checker(Box<check::Check>),
+    /// From `vrrp`: the routers that it hears.
+    Peers(Box<Peers>),
 }
 
 /// The part of `vrrp`.

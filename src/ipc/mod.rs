@@ -16,11 +16,12 @@ pub mod frame;
 pub mod message;
 pub mod peer;
 
+pub use crate::status::Ask;
 pub use catalogue::{Announced, Catalogue, Change, Chosen, Index};
 pub use difference::Difference;
 pub use frame::SendError;
 pub use message::{
-    Answer, Ask, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
+    Answer, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
     Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,
 };
 pub use peer::Peer;

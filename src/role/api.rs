@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::sleep;
 
 use super::control::{Control, Order};
-use super::peers::peer;
+use super::peers::peer as channel;
+use crate::api::peers;
 use crate::api::report::{Clocks, report};
 use crate::api::rounds::{Party, Rounds};
 use crate::api::server::{CLIENTS, Report, Server};
@@ -84,8 +85,8 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                     role.rounds.lost(Party::Checker);
                 }
             },
-            client = asked.recv() => if let Some(client) = client {
-                role.rounds.join(client);
+            wish = asked.recv() => if let Some((ask, client)) = wish {
+                role.rounds.join(ask, client);
             },
             () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
             accepted = listener.accept() => match accepted {
@@ -107,22 +108,25 @@ impl Role {
             RoleName::Checker => &mut self.checker,
             RoleName::Config | RoleName::Runner | RoleName::Api => return Ok(()),
         };
-        *slot = Some(peer(fd)?);
+        *slot = Some(channel(fd)?);
         Ok(())
     }
 
     /// Begins and ends rounds that are due.
     fn turn(&mut self, control: &mut Control) {
         let now = clock::now();
-        if let Some(id) = self.rounds.begin(now) {
-            let question = Question { id, ask: Ask::State };
-            if !control.offer(&FromRole::Ask(question)) {
+        while let Some((id, ask)) = self.rounds.begin(now) {
+            if let Some(ask) = Party::Supervisor.answers(ask)
+                && !control.offer(&FromRole::Ask(Question { id, ask }))
+            {
                 let why = "the supervisor does not read";
                 self.rounds.absent(id, Party::Supervisor, Some(why));
             }
             for (party, peer) in
                 [(Party::Vrrp, &mut self.vrrp), (Party::Checker, &mut self.checker)]
             {
+                let Some(ask) = party.answers(ask) else { continue };
+                let question = Question { id, ask };
                 match peer.as_mut().map(|peer| peer.offer(&question)) {
                     None => self.rounds.absent(id, party, None),
                     Some(Ok(())) => {}
@@ -135,9 +139,12 @@ impl Role {
         }
         for done in self.rounds.take_done(now) {
             let clocks = Clocks { now: clock::now(), wall: clock::wall() };
-            let report = report(&done.parts, clocks);
             // Plain structures of numbers and text are always JSON.
-            let text: Report = Arc::from(serde_json::to_string(&report).unwrap_or_default());
+            let text = match done.ask {
+                Ask::State => serde_json::to_string(&report(&done.parts, clocks)),
+                Ask::Peers => serde_json::to_string(&peers::report(&done.parts, clocks)),
+            };
+            let text: Report = Arc::from(text.unwrap_or_default());
             for client in done.clients {
                 // The client may have disconnected meanwhile.
                 let _ = client.send(Arc::clone(&text));

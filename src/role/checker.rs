@@ -18,8 +18,8 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{
-    Catalogue, CheckerPart, Difference, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner,
-    Told, frame,
+    Ask, Catalogue, CheckerPart, Difference, FromRole, FromRunner, Memory, RoleName, ToRole,
+    ToRunner, Told, frame,
 };
 use crate::model::Lvs;
 use crate::sys::{clock, memfd, process, sched};
@@ -201,13 +201,14 @@ impl Role {
     fn said(&mut self, said: Said) {
         match said {
             Said::Runner(FromRunner::Ran { run, end }) => self.driver.ran(run, end),
-            Said::Asked(id) => {
+            Said::Asked(id, Ask::State) => {
                 let told = Told::Checker(Box::new(self.driver.view()));
                 self.peers.answer(id, told);
             }
             Said::Runner(FromRunner::Reports(reports)) => self.driver.reports(reports),
             // Notices are the business of `Peers`.
             Said::Runner(FromRunner::Began { .. } | FromRunner::Delivered { .. })
+            | Said::Asked(..)
             | Said::Nothing => {}
         }
     }

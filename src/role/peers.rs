@@ -48,7 +48,7 @@ pub(super) enum Said {
     /// A message of the runner that is not about notices.
     Runner(FromRunner),
     /// `api` requests a view, with this number.
-    Asked(u64),
+    Asked(u64, Ask),
     /// Nothing that concerns the role.
     Nothing,
 }
@@ -83,7 +83,7 @@ impl Peers {
             biased;
             message = next_with_fd(runner) => self.heard(message),
             question = next(api) => match question {
-                Some(Question { id, ask: Ask::State }) => Said::Asked(id),
+                Some(Question { id, ask }) => Said::Asked(id, ask),
                 None => {
                     self.api = None;
                     Said::Nothing

@@ -20,7 +20,7 @@ use super::table;
 use crate::base::Instant;
 use crate::bfd::Report;
 use crate::cli::exit::Exit;
-use crate::drive::vrrp::look::{Summaries, Views};
+use crate::drive::vrrp::look::{Seen, Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
     Catalogue, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame,
@@ -32,8 +32,8 @@ use crate::kernel::object::Watch;
 use crate::log;
 use crate::model;
 use crate::plan::ChangeKind;
-use crate::status::TrackReport;
 use crate::status::vrrp::Vrrp;
+use crate::status::{Ask, TrackReport};
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
@@ -274,7 +274,7 @@ impl Role {
                 self.event(Event::Resume(summary));
             }
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
-            ToRole::Count => self.look(Look::Log),
+            ToRole::Count => self.look(Ask::State, Look::Log),
             ToRole::Stop { keep } => {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
@@ -307,20 +307,25 @@ impl Role {
     }
 
     /// Requests a view from the engine. Without room the request is dropped: the requester has a deadline.
-    fn look(&mut self, purpose: Look) {
+    fn look(&mut self, ask: Ask, purpose: Look) {
         if self.looks.len() < LOOKS {
             self.asked += 1;
             self.looks.insert(self.asked, purpose);
-            self.tell(Input::Look { request: self.asked });
+            self.tell(Input::Look { request: self.asked, ask });
         }
     }
 
     /// A view of the engine arrived.
-    fn seen(&mut self, request: u64, view: Vrrp) {
-        match self.looks.remove(&request) {
-            Some(Look::Answer(id)) => self.peers.answer(id, Told::Vrrp(Box::new(view))),
-            Some(Look::Log) => count(&view),
-            None => {}
+    fn seen(&mut self, request: u64, view: Seen) {
+        match (self.looks.remove(&request), view) {
+            (Some(Look::Answer(id)), Seen::State(view)) => {
+                self.peers.answer(id, Told::Vrrp(Box::new(view)));
+            }
+            (Some(Look::Answer(id)), Seen::Peers(view)) => {
+                self.peers.answer(id, Told::Peers(Box::new(view)));
+            }
+            (Some(Look::Log), Seen::State(view)) => count(&view),
+            (Some(Look::Log), _) | (None, _) => {}
         }
     }
 
@@ -332,7 +337,7 @@ impl Role {
             Said::Runner(FromRunner::Reports(reports)) => {
                 reports.into_iter().for_each(|report| self.event(Event::Report(report)));
             }
-            Said::Asked(id) => self.look(Look::Answer(id)),
+            Said::Asked(id, ask) => self.look(ask, Look::Answer(id)),
             // Notices are the business of `Peers`.
             Said::Runner(FromRunner::Began { .. } | FromRunner::Delivered { .. })
             | Said::Nothing => {}

@@ -7,9 +7,26 @@
 pub mod check;
 pub mod daemon;
 pub mod notice;
+pub mod peer;
 pub mod vrrp;
+
+use serde::{Deserialize, Serialize};
 
 pub use notice::{MailText, Notice, ProcessReport, Reading, RunEnd, TrackReport};
 
 /// Target of log events that other routers on the segment cause. If there are too many lines, these are dropped first.
 pub const PEER: &str = "evervip::peer";
+
+/// What a process is asked to show of its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ask {
+    /// A full view.
+    State,
+    /// The routers that the instances have heard.
+    Peers,
+}
+
+impl Ask {
+    /// Everything that can be asked.
+    pub const ALL: [Self; 2] = [Self::State, Self::Peers];
+}

@@ -12,6 +12,7 @@ use crate::base::{Family, IfIndex, Instant};
 use crate::model::extras::Unicast;
 use crate::model::vrrp::Vrid;
 use crate::status::PEER;
+use crate::status::peer::Checksum;
 use crate::status::vrrp::State;
 
 /// Number of consecutive adverts with a different number of addresses after which their sender counts as a real master
@@ -42,7 +43,10 @@ impl Engine {
         self.leaves_as_stalled(moment, id);
         let time = self.time_of_day(moment.now);
         let Some(instance) = self.instance_mut(id) else { return };
-        if matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained {
+        // What they hear is only noted.
+        let deaf =
+            matches!(instance.machine(), Machine::Init | Machine::Fault) && !instance.retained;
+        if deaf && instance.quarantined {
             return;
         }
         let Some((.., destination)) = instance.listening else { return };
@@ -53,7 +57,16 @@ impl Engine {
             sequences: &instance.sequences,
             now: time,
         };
-        match accept::check(&judge, &packet) {
+        let result = accept::check(&judge, &packet);
+        match &result {
+            Ok(heard) => instance.note_heard(moment.now, heard),
+            Err(refusal) => {
+                let version = accept::version(packet.payload);
+                instance.note_refused(moment.now, packet.source, version, refusal);
+            }
+        }
+        match result {
+            _ if deaf => {}
             Ok(heard) => self.valid(moment, id, heard),
             Err(refusal) => self.refused(moment, id, packet.source, &refusal),
         }
@@ -308,9 +321,10 @@ impl Engine {
         let Some(unicast) = instance.config.unicast() else { return };
         let position = unicast.peers.iter().position(|peer| peer.address == heard.source);
         let known = position.and_then(|position| instance.old_checksums.get_mut(position));
-        let Some(known) = known.filter(|known| **known != heard.old_checksum) else { return };
-        *known = heard.old_checksum;
-        let form = if heard.old_checksum { "old" } else { "present" };
+        let old = heard.checksum == Checksum::OldUnicast;
+        let Some(known) = known.filter(|known| **known != old) else { return };
+        *known = old;
+        let form = if old { "old" } else { "present" };
         if self.admits(id, Reason::Checksum, now)
             && let Some(instance) = self.instance(id)
         {

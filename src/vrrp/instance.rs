@@ -10,6 +10,7 @@ use super::garp::Announcing;
 use super::group::{GroupId, Tally};
 use super::health::{Health, OwnFaults};
 use super::limit::{Corrections, LogLimits};
+use super::peer::Senders;
 use super::registry::Key;
 use super::timing;
 use crate::base::{IfIndex, Instant};
@@ -119,6 +120,8 @@ pub(super) struct Instance {
     pub packet_id: u16,
     /// Sequence numbers of authenticated adverts.
     pub sequences: Sequences,
+    /// The routers that it has heard.
+    pub senders: Senders,
     /// Log lines that other routers caused.
     pub log_limits: LogLimits,
     /// Answers to masters of lower priority.
@@ -204,6 +207,7 @@ impl Instance {
             mailed: None,
             packet_id: 0,
             sequences: Sequences::default(),
+            senders: Senders::default(),
             log_limits: LogLimits::default(),
             corrections: Corrections::default(),
             held_down_until: None,

@@ -12,6 +12,7 @@ use super::{Action, Engine, Moment, Timer, notify};
 use crate::base::Instant;
 use crate::base::limit::Limit;
 use crate::status::PEER;
+use crate::status::peer::REFUSALS;
 
 /// Number of corrections without a pause, for the case of several masters at once.
 const BURST: u32 = 3;
@@ -91,24 +92,23 @@ pub(super) enum Reason {
     Preemption,
 }
 
-/// Kinds of refusals.
-const REFUSALS: usize = 19;
-const KINDS: usize = REFUSALS + 10;
+const KINDS: usize = REFUSALS.len() + 10;
 
 impl Reason {
     const fn index(self) -> usize {
+        const FIRST: usize = REFUSALS.len();
         match self {
-            Self::Refused(kind) if kind < REFUSALS => kind,
-            Self::Refused(_) | Self::OtherAddresses => REFUSALS,
-            Self::Discarded => REFUSALS + 1,
-            Self::Lower => REFUSALS + 2,
-            Self::Echo => REFUSALS + 3,
-            Self::NewMaster => REFUSALS + 4,
-            Self::Unsent => REFUSALS + 5,
-            Self::Checksum => REFUSALS + 6,
-            Self::Clock => REFUSALS + 7,
-            Self::Farewell => REFUSALS + 8,
-            Self::Preemption => REFUSALS + 9,
+            Self::Refused(kind) if kind < FIRST => kind,
+            Self::Refused(_) | Self::OtherAddresses => FIRST,
+            Self::Discarded => FIRST + 1,
+            Self::Lower => FIRST + 2,
+            Self::Echo => FIRST + 3,
+            Self::NewMaster => FIRST + 4,
+            Self::Unsent => FIRST + 5,
+            Self::Checksum => FIRST + 6,
+            Self::Clock => FIRST + 7,
+            Self::Farewell => FIRST + 8,
+            Self::Preemption => FIRST + 9,
         }
     }
 
@@ -120,26 +120,23 @@ impl Reason {
         if matches!(index, LOWER..=NEW_MASTER | FAREWELL..) { SEVERAL } else { 1 }
     }
 
-    const WORDS: [&'static str; KINDS] = [
-        "wrong destination address",
-        "wrong TTL",
-        "wrong version",
-        "wrong type",
-        "wrong length",
-        "wrong checksum",
-        "unknown authentication",
-        "other authentication",
-        "wrong password",
-        "wrong interval",
-        "own addresses",
-        "wrong address count",
-        "not a peer",
-        "missing trailer",
-        "malformed trailer",
-        "unknown key",
-        "wrong HMAC",
-        "stale trailer",
-        "replayed trailer",
+    #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler")]
+    const WORDS: [&'static str; KINDS] = {
+        let mut words = [""; KINDS];
+        let mut kind = 0;
+        while kind < KINDS {
+            words[kind] = if kind < REFUSALS.len() {
+                REFUSALS[kind].1
+            } else {
+                Self::OTHERS[kind - REFUSALS.len()]
+            };
+            kind += 1;
+        }
+        words
+    };
+
+    /// Words for those that are no refusals.
+    const OTHERS: [&'static str; 10] = [
         "other addresses than ours",
         "lower priority, discarded",
         "lower priority, answered",
@@ -377,7 +374,7 @@ mod tests {
     #[test]
     fn each_reason_has_lines_words_and_a_count_of_its_own() {
         let now = Instant::from_nanos(1_000_000_000);
-        let refused = (0..REFUSALS).map(Reason::Refused);
+        let refused = (0..REFUSALS.len()).map(Reason::Refused);
         let others = [
             (Reason::OtherAddresses, 1),
             (Reason::Discarded, 1),

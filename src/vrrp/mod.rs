@@ -24,6 +24,7 @@
 //! | `queue` | the required sizes of the queues of received packets |
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
+//! | `peer` | who was heard |
 //! | `view` | views for readers, summaries for the next process |
 #![forbid(unsafe_code)]
 
@@ -57,6 +58,7 @@ mod link;
 mod membership;
 mod notify;
 mod object;
+mod peer;
 mod queue;
 mod registry;
 mod reload;

@@ -376,6 +376,7 @@ impl Engine {
         if let Some(instance) = self.instance_mut(id) {
             instance.was_master = false;
             instance.sequences = Sequences::default();
+            instance.senders.clear();
             instance.master_interval = new.advert_int;
             instance.last_sent_from = None;
         }

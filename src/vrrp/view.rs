@@ -19,6 +19,19 @@ pub struct Position {
     entry: usize,
 }
 
+impl Position {
+    /// Number of objects before it.
+    pub(super) const fn object(self) -> usize {
+        self.object
+    }
+
+    /// The position this many objects later, if there are more in all.
+    pub(super) fn after(self, shown: usize, all: usize) -> Option<Self> {
+        let object = self.object.saturating_add(shown);
+        (object < all).then_some(Self { object, entry: 0 })
+    }
+}
+
 /// The room of a part: what it skips, and what it may still show.
 struct Room {
     skip: usize,

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::Instant;
+use crate::status::Ask;
+use crate::status::peer::Peers;
 use crate::status::vrrp::{Summary, Vrrp};
 use crate::vrrp::{Engine, Position};
 
@@ -76,6 +78,26 @@ impl Summaries {
     }
 }
 
+/// What an answer shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Seen {
+    /// The answer to [`Ask::State`].
+    State(Vrrp),
+    /// The answer to [`Ask::Peers`].
+    Peers(Peers),
+}
+
+impl Seen {
+    /// Joins this part with the next one, which answers the same request.
+    fn joined(self, next: Self) -> Self {
+        match (self, next) {
+            (Self::State(begun), Self::State(next)) => Self::State(begun.joined(next)),
+            (Self::Peers(begun), Self::Peers(next)) => Self::Peers(begun.joined(next)),
+            (_, next) => next,
+        }
+    }
+}
+
 /// A part of the answer to a request.
 #[derive(Debug)]
 pub struct Part {
@@ -85,20 +107,20 @@ pub struct Part {
     /// The answer is complete.
     pub last: bool,
     /// Some of the objects; the counters of the engine at this moment.
-    pub view: Vrrp,
+    pub view: Seen,
 }
 
 /// Requests that are being answered, on the real-time thread.
 #[derive(Debug, Default)]
 pub(super) struct Looks {
     /// Requests, and where the next part of each begins.
-    waiting: VecDeque<(u64, Position)>,
+    waiting: VecDeque<(u64, Ask, Position)>,
 }
 
 impl Looks {
-    pub fn ask(&mut self, request: u64) {
+    pub fn ask(&mut self, request: u64, ask: Ask) {
         if self.waiting.len() < WAITING {
-            self.waiting.push_back((request, Position::default()));
+            self.waiting.push_back((request, ask, Position::default()));
         }
     }
 
@@ -108,17 +130,26 @@ impl Looks {
 
     /// The objects may have changed: every answer begins again.
     pub fn restart(&mut self) {
-        for (_, next) in &mut self.waiting {
+        for (.., next) in &mut self.waiting {
             *next = Position::default();
         }
     }
 
     /// The next part of the oldest request.
     pub fn part(&mut self, engine: &Engine, now: Instant) -> Option<Part> {
-        let (request, begin) = *self.waiting.front()?;
-        let (view, next) = engine.part_of_view(now, begin, PART);
+        let (request, ask, begin) = *self.waiting.front()?;
+        let (view, next) = match ask {
+            Ask::State => {
+                let (view, next) = engine.part_of_view(now, begin, PART);
+                (Seen::State(view), next)
+            }
+            Ask::Peers => {
+                let (view, next) = engine.part_of_peers(now, begin, PART);
+                (Seen::Peers(view), next)
+            }
+        };
         match (next, self.waiting.front_mut()) {
-            (Some(next), Some((_, begin))) => *begin = next,
+            (Some(next), Some((.., begin))) => *begin = next,
             _ => drop(self.waiting.pop_front()),
         }
         let first = begin == Position::default();
@@ -129,12 +160,12 @@ impl Looks {
 /// Incomplete answers, on the side of the other thread.
 #[derive(Debug, Default)]
 pub struct Views {
-    begun: BTreeMap<u64, Vrrp>,
+    begun: BTreeMap<u64, Seen>,
 }
 
 impl Views {
     /// Adds a part; with the last one, returns the request and the complete answer.
-    pub fn join(&mut self, part: Part) -> Option<(u64, Vrrp)> {
+    pub fn join(&mut self, part: Part) -> Option<(u64, Seen)> {
         let Part { request, first, last, view } = part;
         let whole = match self.begun.remove(&request).filter(|_| !first) {
             Some(begun) => begun.joined(view),
@@ -172,23 +203,32 @@ mod tests {
     fn parts_are_small_and_together_the_whole() {
         let engine = engine(200);
         let (mut looks, mut views) = (Looks::default(), Views::default());
-        looks.ask(7);
-        looks.ask(8);
+        looks.ask(7, Ask::State);
+        looks.ask(8, Ask::Peers);
+        looks.ask(9, Ask::State);
         let mut answers = Vec::new();
         while let Some(part) = looks.part(&engine, Instant::ZERO) {
-            assert!(part.view.instances.len() <= PART);
+            let length = match &part.view {
+                Seen::State(view) => view.instances.len(),
+                Seen::Peers(view) => view.instances.len(),
+            };
+            assert!(length <= PART);
             answers.extend(views.join(part));
         }
         let whole = engine.view(Instant::ZERO);
         assert_eq!(whole.instances.len(), 200);
-        assert_eq!(answers, [(7, whole.clone()), (8, whole)]);
+        let [first, (8, Seen::Peers(peers)), third] = answers.as_slice() else {
+            panic!("{answers:?}");
+        };
+        assert_eq!([first, third], [&(7, Seen::State(whole.clone())), &(9, Seen::State(whole))]);
+        assert_eq!(peers.instances.len(), 200);
     }
 
     #[test]
     fn an_answer_that_begins_anew_holds_nothing_twice() {
         let engine = engine(100);
         let (mut looks, mut views) = (Looks::default(), Views::default());
-        looks.ask(1);
+        looks.ask(1, Ask::State);
         let part = looks.part(&engine, Instant::ZERO).unwrap();
         assert!(part.first && !part.last);
         assert_eq!(views.join(part), None);
@@ -197,14 +237,15 @@ mod tests {
         while let Some(part) = looks.part(&engine, Instant::ZERO) {
             answer = views.join(part);
         }
-        assert_eq!(answer.unwrap().1.instances.len(), 100);
+        let Some((1, Seen::State(view))) = answer else { panic!("{answer:?}") };
+        assert_eq!(view.instances.len(), 100);
     }
 
     #[test]
     fn requests_do_not_pile_up() {
         let engine = engine(1);
         let mut looks = Looks::default();
-        (0..1000).for_each(|n| looks.ask(n));
+        (0..1000).for_each(|n| looks.ask(n, Ask::State));
         let mut answers = 0;
         while looks.part(&engine, Instant::ZERO).is_some() {
             answers += 1;

@@ -10,7 +10,7 @@ use crate::base::IfIndex;
 use crate::drive::class::RealTime;
 use crate::model;
 use crate::plan::{Op, Token};
-use crate::status::Notice;
+use crate::status::{Ask, Notice};
 use crate::sys::poll::Wake;
 use crate::sys::ring::{Consumer, Producer};
 use crate::vrrp::{Event, RunId};
@@ -36,6 +36,8 @@ pub enum Input {
     Look {
         /// Repeated in each part.
         request: u64,
+        /// What it shows.
+        ask: Ask,
     },
 }
 

@@ -9,7 +9,7 @@ use crate::kernel::object;
 use crate::model::vrrp::Version;
 use crate::model::{self, sample};
 use crate::plan::{Op, Token, Verb};
-use crate::status;
+use crate::status::{self, Ask};
 use crate::sys::raw::{Batch, Receiver, Sender};
 use crate::sys::testing::{in_namespace, ip, run};
 
@@ -198,7 +198,7 @@ fn packets_and_messages_wait_while_a_configuration_is_taken() {
                 handle.send(reload(config())).unwrap();
                 driver.turn().unwrap();
                 bench.advertise_all(200, 1);
-                handle.send(Input::Look { request: 7 }).unwrap();
+                handle.send(Input::Look { request: 7, ask: Ask::State }).unwrap();
                 let mut turns = 0;
                 while driver.engine.is_occupied() {
                     let said = handle.receive();
@@ -344,7 +344,7 @@ fn a_view_comes_in_parts() {
             .map(|n| sample::instance(&format!("V{n}"), "veth0", n, 100, &["10.0.0.100/24"]))
             .collect();
         handle.send(reload(config)).unwrap();
-        handle.send(Input::Look { request: 42 }).unwrap();
+        handle.send(Input::Look { request: 42, ask: Ask::State }).unwrap();
         let (mut views, mut parts) = (look::Views::default(), 0);
         let (request, view) = until(|| {
             driver.turn().unwrap();
@@ -358,6 +358,7 @@ fn a_view_comes_in_parts() {
             }
             None
         });
+        let look::Seen::State(view) = view else { panic!("{view:?}") };
         assert_eq!((request, view.instances.len(), parts), (42, 200, 4));
     });
 }

@@ -17,8 +17,8 @@ impl Supervisor {
 
     /// Answers a request of `api`, the only role that sends them.
     pub(super) fn answer(&mut self, role: RoleName, question: Question) {
-        let Question { id, ask: Ask::State } = question;
-        if role != RoleName::Api {
+        let Question { id, ask } = question;
+        if role != RoleName::Api || ask != Ask::State {
             return;
         }
         let told = Told::Daemon(Box::new(self.view()));

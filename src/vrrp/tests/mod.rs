@@ -28,6 +28,7 @@ mod jobs;
 mod limits;
 mod lines;
 mod log;
+mod peers;
 mod reload;
 mod routes;
 mod rules;
