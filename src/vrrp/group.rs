@@ -237,6 +237,16 @@ impl Engine {
         }
     }
 
+    /// Whether an instance, or any member of its group, does not take part yet.
+    pub(super) fn any_waits(&self, id: InstanceId) -> bool {
+        match self.group_of(id) {
+            Some((_, group)) => group.counts.init > 0 || group.counts.fault > 0,
+            None => {
+                self.instance(id).is_some_and(|i| matches!(i.state(), State::Init | State::Fault))
+            }
+        }
+    }
+
     /// Whether an instance and its whole group are in FAULT.
     pub(super) fn all_in_fault(&self, id: InstanceId) -> bool {
         match self.group_of(id) {

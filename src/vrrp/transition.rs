@@ -275,7 +275,6 @@ impl Engine {
             return;
         }
         self.update_priority(moment, id);
-        let Some(state) = self.instance(id).map(Instance::state) else { return };
         let under_way = self.under_way(id);
         match self.common_health(id) {
             Health::Unfit => {
@@ -286,8 +285,8 @@ impl Engine {
             // A running instance continues while a new script has no result; one that has not started waits.
             Health::Unknown => {}
             Health::Fit => {
-                let starts = fsm::step(state, Input::Fit) != Step::Stay;
-                if starts && matches!(under_way, None | Some(Input::Unfit)) {
+                // Another member may have waited for this one.
+                if self.any_waits(id) && matches!(under_way, None | Some(Input::Unfit)) {
                     let at_once = self.all_in_init(id) && self.may_start_as_master(moment.now, id);
                     self.lead(moment, id, if at_once { Input::Rise } else { Input::Fit });
                 }

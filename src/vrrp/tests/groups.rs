@@ -267,6 +267,37 @@ fn parts_of_a_summary_and_of_a_view_are_the_whole_and_the_last_one_says_so() {
     }
 }
 
+/// The new member starts when the one that runs has what it waits for.
+#[test]
+fn a_member_that_a_reload_adds_waits_for_the_script_of_one_that_runs_and_no_longer() {
+    let all = |host: &Host| -> Vec<State> {
+        host.engine.view(host.now).instances.iter().map(|i| i.state).collect()
+    };
+    for role in [State::Master, State::Backup] {
+        let with = |script: bool| {
+            let mut config = sample::nat(200);
+            if script {
+                sample::track(&mut config.instances[0], "check", 0);
+                config.scripts.push(sample::script("check", 1, 1));
+            }
+            config
+        };
+        let mut before = with(false);
+        let added = before.instances.remove(1);
+        before.groups[0].members.retain(|member| *member != added.name);
+        let mut host = Host::new(before);
+        host.pass(if role == State::Master { 4 * SECOND } else { SECOND });
+        assert_eq!(all(&host), [role]);
+        reload(&mut host, &with(true));
+        assert_eq!(all(&host), [role, State::Init], "{role}");
+        host.end_run(RunEnd::Exit(0));
+        assert_eq!(all(&host), [role, State::Backup], "{role}");
+        host.pass(8 * SECOND);
+        assert_eq!(all(&host), [State::Master; 2], "{role}");
+        assert_eq!(group_state(&host), State::Master);
+    }
+}
+
 #[test]
 fn a_group_waits_until_the_health_of_every_member_is_known() {
     let mut config = sample::nat(200);
