@@ -531,19 +531,14 @@ mod shell {
             }
         }
 
-        /// Adverts sent and received.
-        fn adverts(&mut self) -> (u64, u64) {
-            let view = self.look();
-            let sum = |of: fn(&evervip::status::vrrp::Counters) -> u64| {
-                view.instances.iter().map(|i| of(&i.counters)).sum()
-            };
-            (sum(|c| c.adverts_sent), sum(|c| c.adverts_received))
+        /// The sum of a counter over all instances.
+        fn sum(&mut self, of: fn(&evervip::status::vrrp::Counters) -> u64) -> u64 {
+            self.look().instances.iter().map(|i| of(&i.counters)).sum()
         }
 
         /// Times that instances became master or ceased to be it.
         fn changes(&mut self) -> u64 {
-            let of = |c: &evervip::status::vrrp::Counters| c.became_master + c.released_master;
-            self.look().instances.iter().map(|i| of(&i.counters)).sum()
+            self.sum(|c| c.became_master + c.released_master)
         }
 
         fn all(&mut self, state: State) -> bool {
@@ -591,14 +586,15 @@ mod shell {
         std::thread::sleep(2 * SECOND);
         let (mut total, mut counted) = (0, (0, 0));
         while counted.0 < 10_000 || counted.1 < 10_000 {
-            let before = (masters.adverts().0, backups.adverts().1);
+            let sent = masters.sum(|c| c.adverts_sent);
+            let received = backups.sum(|c| c.adverts_received);
             let changes = masters.changes() + backups.changes();
             let here = allocations(|| std::thread::sleep(SECOND / 2));
             // On a busy machine a thread may stall for longer than a backup waits: that is no steady state.
             if masters.changes() + backups.changes() == changes {
                 total += here;
-                counted.0 += masters.adverts().0 - before.0;
-                counted.1 += backups.adverts().1 - before.1;
+                counted.0 += masters.sum(|c| c.adverts_sent) - sent;
+                counted.1 += backups.sum(|c| c.adverts_received) - received;
             }
             assert!(std::time::Instant::now() < end, "{counted:?}");
         }
