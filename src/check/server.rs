@@ -41,6 +41,7 @@ impl Engine {
             }
             if first
                 && up
+                && !config.no_checker_emails
                 && place.kind.mails_first_success()
                 && let Some(body) = body
             {

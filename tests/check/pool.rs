@@ -69,16 +69,19 @@ fn end(bench: &mut Bench, end: RunEnd) {
 #[test]
 fn the_first_success_of_a_program_is_mailed_and_that_of_a_connection_is_not() {
     let alert = |server| RealServer { smtp_alert: true, ..server };
-    let mut bench = Bench::new();
-    let servers = vec![alert(with_program(71, false)), alert(real(72))];
-    bench.answer("10.0.0.71:80", Answer::Silent);
-    bench.reload(&lvs(vec![service(1, servers)]));
-    bench.seconds(12);
-    end(&mut bench, RunEnd::Exit(0));
-    bench.seconds(1);
-    let mails: Vec<_> = bench.took().into_iter().filter(|l| l.contains("mail")).collect();
-    let subject = "Realserver [10.0.0.71]:tcp:80 of virtual server [10.0.0.1]:tcp:80 - UP";
-    assert!(matches!(mails.as_slice(), [mail] if mail.contains(subject)), "{mails:#?}");
+    for no_checker_emails in [false, true] {
+        let mut bench = Bench::new();
+        let servers = vec![alert(with_program(71, false)), alert(real(72))];
+        bench.answer("10.0.0.71:80", Answer::Silent);
+        bench.reload(&Lvs { no_checker_emails, ..lvs(vec![service(1, servers)]) });
+        bench.seconds(12);
+        end(&mut bench, RunEnd::Exit(0));
+        bench.seconds(1);
+        let mails: Vec<_> = bench.took().into_iter().filter(|l| l.contains("mail")).collect();
+        let subject = "Realserver [10.0.0.71]:tcp:80 of virtual server [10.0.0.1]:tcp:80 - UP";
+        let told = matches!(mails.as_slice(), [mail] if mail.contains(subject));
+        assert_eq!((told, mails.is_empty()), (!no_checker_emails, no_checker_emails), "{mails:#?}");
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 
 use core::fmt;
 use core::time::Duration;
+use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use regex::bytes::Regex;
@@ -197,7 +198,7 @@ fn hex(digest: &[u8; 16]) -> String {
 pub struct Http {
     url: Url,
     /// The search for the page's pattern.
-    regex: Option<Regex>,
+    regex: Option<Arc<Regex>>,
     stage: Stage,
 }
 
@@ -222,6 +223,12 @@ impl Http {
     pub fn new(url: Url) -> Self {
         // One that is not valid is reported when the configuration is read; the page fails then.
         let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
+        Self::with(url, regex.map(Arc::new))
+    }
+
+    /// An attempt at a page whose pattern has been compiled. A page whose pattern could not be compiled fails.
+    #[must_use]
+    pub const fn with(url: Url, regex: Option<Arc<Regex>>) -> Self {
         Self { url, regex, stage: Stage::Header(Vec::new()) }
     }
 

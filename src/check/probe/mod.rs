@@ -126,8 +126,10 @@ pub enum Step {
     Device,
     /// Binding to the source address.
     Source,
-    /// The connection itself.
+    /// Asking for the connection.
     Connect,
+    /// Waiting for it: from here on errors are what the network answers.
+    Await,
     /// Running the program of a check.
     Program,
     /// The datagram of a check.
@@ -141,7 +143,7 @@ impl fmt::Display for Step {
             Self::Mark => "cannot set the firewall mark",
             Self::Device => "cannot bind to the interface",
             Self::Source => "cannot bind to the source address",
-            Self::Connect => "cannot connect",
+            Self::Connect | Self::Await => "cannot connect",
             Self::Program => "cannot run the program",
             Self::Send => "cannot send",
         })
@@ -479,7 +481,11 @@ pub fn unconnected(step: Step, errno: i32) -> Verdict {
     const EHOSTDOWN: i32 = 112;
     let kind = io::Error::from_raw_os_error(errno).kind();
     match (step, kind) {
-        (Step::Connect | Step::Send, Kind::TimedOut) => Verdict::Failure(Failure::Timeout),
+        (Step::Connect | Step::Await | Step::Send, Kind::TimedOut) => {
+            Verdict::Failure(Failure::Timeout)
+        }
+        // ICMP errors come as errors of any number, EACCES for a prohibited destination.
+        (Step::Await, _) => Verdict::Failure(Failure::Connection(errno)),
         (
             Step::Connect | Step::Send,
             Kind::ConnectionRefused
@@ -528,7 +534,10 @@ mod tests {
         for errno in [24, 99, 13, 22] {
             let step = Step::Connect;
             assert_eq!(unconnected(step, errno), Verdict::Untried { step, errno }, "{errno}");
+            let answered = Verdict::Failure(Failure::Connection(errno));
+            assert_eq!(unconnected(Step::Await, errno), answered, "{errno}");
         }
+        assert_eq!(unconnected(Step::Await, 110), Verdict::Failure(Failure::Timeout));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 
 use crate::check::probe::{Closing, In, Step};
 use crate::model::Connection;
@@ -13,16 +13,27 @@ use crate::model::Connection;
 /// Makes the connection; returns what failed otherwise.
 pub(super) async fn connect(settings: &Connection, closing: Closing) -> Result<TcpStream, In> {
     let socket = prepare(settings, closing)?;
-    socket.connect(settings.to).await.map_err(failed(Step::Connect))
+    match socket.connect(&settings.to.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => {
+            return Err(failed(Step::Connect)(error));
+        }
+        Ok(()) | Err(_) => {}
+    }
+    let stream = TcpStream::from_std(socket.into()).map_err(failed(Step::Socket))?;
+    stream.writable().await.map_err(failed(Step::Connect))?;
+    match stream.take_error() {
+        Ok(None) => Ok(stream),
+        Ok(Some(error)) | Err(error) => Err(failed(Step::Await)(error)),
+    }
 }
 
 /// A TCP socket with the given way of closing.
-fn prepare(settings: &Connection, closing: Closing) -> Result<TcpSocket, In> {
+fn prepare(settings: &Connection, closing: Closing) -> Result<Socket, In> {
     let socket = socket(settings, Type::STREAM, Protocol::TCP)?;
     if closing == Closing::Reset {
         socket.set_linger(Some(Duration::ZERO)).map_err(failed(Step::Socket))?;
     }
-    Ok(TcpSocket::from_std_stream(socket.into()))
+    Ok(socket)
 }
 
 /// A socket with all settings of the connection.

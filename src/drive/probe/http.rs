@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect::connect;
+use super::search::{Read, Searches};
 use super::tls;
 use crate::check::probe::http::{Heard, Http, Page, Tls};
 use crate::check::probe::{Closing, Failure, In, Verdict, unconnected};
@@ -22,6 +23,7 @@ pub(super) async fn run(
     mut page: Page,
     closing: Closing,
     context: Option<Result<SslContext, String>>,
+    searches: Searches,
 ) -> Verdict {
     let limit = page.connection.timeout;
     let connected = timeout(limit, connect(&page.connection, closing)).await;
@@ -31,9 +33,11 @@ pub(super) async fn run(
         // A failing `connect` never returns this.
         Ok(Err(In::Connected)) => Verdict::Failure(Failure::Timeout),
         Ok(Ok(mut stream)) => match (page.tls.take(), context) {
-            (Some(tls), Some(Ok(context))) => secured(stream, &tls, &context, page, limit).await,
+            (Some(tls), Some(Ok(context))) => {
+                secured(stream, &tls, &context, page, limit, &searches).await
+            }
             (Some(_), Some(Err(why))) => refused(Heard::Tls(&why), page),
-            (None, _) | (_, None) => fetch(&mut stream, page, limit).await,
+            (None, _) | (_, None) => fetch(&mut stream, page, limit, &searches).await,
         },
     }
 }
@@ -50,13 +54,14 @@ async fn secured(
     context: &SslContext,
     page: Page,
     limit: Duration,
+    searches: &Searches,
 ) -> Verdict {
     let mut stream = match timeout(limit, tls::greet(stream, tls, context)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(why)) => return refused(Heard::Tls(&why), page),
         Err(_) => return refused(Heard::Tls("timeout"), page),
     };
-    let verdict = fetch(&mut stream, page, limit).await;
+    let verdict = fetch(&mut stream, page, limit, searches).await;
     if tls.compliant {
         // Sent without waiting for the server.
         let _ = timeout(limit, stream.shutdown()).await;
@@ -65,11 +70,12 @@ async fn secured(
 }
 
 /// Requests the page and reads the answer.
-async fn fetch<S>(stream: &mut S, page: Page, limit: Duration) -> Verdict
+async fn fetch<S>(stream: &mut S, page: Page, limit: Duration, searches: &Searches) -> Verdict
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut http = Http::new(page.url);
+    let is_searched = page.url.pattern.is_some();
+    let mut http = searches.begin(page.url).await;
     let sent = match timeout(limit, stream.write_all(&page.question)).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(Heard::Unsent(errno(&error))),
@@ -80,13 +86,23 @@ where
     }
     let mut part = vec![0; PART];
     loop {
-        let heard = match timeout(limit, stream.read(&mut part)).await {
-            Ok(Ok(0)) => Heard::End,
-            Ok(Ok(count)) => Heard::Bytes(part.get(..count).unwrap_or_default()),
-            Ok(Err(error)) => Heard::Broken(errno(&error)),
-            Err(_) => Heard::Silence,
+        let read = match timeout(limit, stream.read(&mut part)).await {
+            Ok(Ok(0)) => Read::End,
+            Ok(Ok(count)) => Read::Octets(count),
+            Ok(Err(error)) => Read::Broken(errno(&error)),
+            Err(_) => Read::Silence,
         };
-        if let Some(verdict) = http.step(heard) {
+        let verdict = if is_searched {
+            let (state, verdict) = searches.step(http, part, read).await;
+            match state {
+                Some(state) => (http, part) = state,
+                None => return verdict.unwrap_or(Verdict::Failure(Failure::Timeout)),
+            }
+            verdict
+        } else {
+            http.step(read.heard(&part))
+        };
+        if let Some(verdict) = verdict {
             return verdict;
         }
     }

@@ -6,6 +6,7 @@
 mod connect;
 mod datagram;
 mod http;
+mod search;
 mod smtp;
 mod tcp;
 mod tls;
@@ -23,6 +24,7 @@ use crate::model::service;
 pub struct Probes {
     running: BTreeMap<ProbeId, AbortHandle>,
     client: tls::Client,
+    searches: search::Searches,
     sender: UnboundedSender<(ProbeId, Verdict)>,
     results: UnboundedReceiver<(ProbeId, Verdict)>,
 }
@@ -32,12 +34,19 @@ impl Probes {
     #[must_use]
     pub fn new() -> Self {
         let (sender, results) = unbounded_channel();
-        Self { running: BTreeMap::new(), client: tls::Client::default(), sender, results }
+        Self {
+            running: BTreeMap::new(),
+            client: tls::Client::default(),
+            searches: search::Searches::new(),
+            sender,
+            results,
+        }
     }
 
-    /// Attempts over TLS from now on present this certificate to servers that ask for one.
+    /// A new configuration: attempts over TLS from now on present this certificate to servers that ask for one.
     pub fn present(&mut self, material: Option<&service::Tls>) {
         self.client.present(material);
+        self.searches.forget();
     }
 
     /// Begins an attempt.
@@ -45,10 +54,11 @@ impl Probes {
         let sender = self.sender.clone();
         let is_tls = matches!(&request, Request::Http(page) if page.tls.is_some());
         let context = is_tls.then(|| self.client.context());
+        let searches = self.searches.clone();
         let task = tokio::spawn(async move {
             let verdict = match request {
                 Request::Tcp(connection) => tcp::run(&connection, closing).await,
-                Request::Http(page) => http::run(*page, closing, context).await,
+                Request::Http(page) => http::run(*page, closing, context, searches).await,
                 Request::Udp(check) => datagram::udp(&check).await,
                 Request::Ping(connection) => datagram::ping(&connection).await,
                 Request::Dns(check) => datagram::dns(&check).await,

@@ -379,3 +379,53 @@ fn a_mail_server_greets_or_does_not() {
         assert_eq!(of(request(&check), LIMIT).await, Some(refused));
     });
 }
+
+/// A page that takes long to search, and a listener whose check begins when the page has been sent.
+#[test]
+fn a_long_search_does_not_delay_other_checks() {
+    use std::io::Write;
+
+    use crate::check::probe::http::Page;
+    use crate::model::checker::Url;
+    use crate::model::pattern::{Pattern, SEARCHED};
+    testing::run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = tokio::task::spawn_blocking(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 1000]).unwrap();
+            let page: Vec<u8> = b"axx".iter().copied().cycle().take(SEARCHED).collect();
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
+            stream.write_all(&page).unwrap();
+            // Closed by the drop: the search begins.
+        });
+        let pattern = Pattern {
+            text: (*b"(?:a.{0,900}b|x.{3,900}c)").into(),
+            options: Vec::new(),
+            absent: false,
+            min_offset: 0,
+            max_offset: None,
+        };
+        let url = Url {
+            path: "/".into(),
+            digest: None,
+            status: vec![(200, 299)],
+            virtualhost: None,
+            pattern: Some(Box::new(pattern)),
+            tls_compliant: None,
+        };
+        let connection = Connection { timeout: 6 * LIMIT, ..to(address) };
+        let question = (*b"GET / HTTP/1.0\r\n\r\n").into();
+        let page = Page { connection, tls: None, question, url };
+        let mut probes = Probes::new();
+        probes.start(id(1), Request::Http(Box::new(page)), Closing::Orderly);
+        serving.await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        probes.start(id(2), Request::Tcp(to(listener.local_addr().unwrap())), Closing::Orderly);
+        let (first, verdict) = tokio::time::timeout(6 * LIMIT, probes.next()).await.unwrap();
+        assert_eq!((first, verdict), (id(2), Verdict::SUCCESS));
+        let (second, verdict) = tokio::time::timeout(6 * LIMIT, probes.next()).await.unwrap();
+        assert_eq!(second, id(1));
+        assert!(verdict.to_string().contains("regular expression not found"), "{verdict}");
+    });
+}
