@@ -227,6 +227,17 @@ pub enum ServiceKey {
 }
 
 impl ServiceKey {
+    /// The port of a real server's entry in the kernel. Only NAT can change a port: otherwise it is that of the service, or
+    /// none if the service has none.
+    #[must_use]
+    pub const fn entry_port(&self, forward: Forward, own: u16) -> u16 {
+        match (forward, self) {
+            (Forward::Nat, _) => own,
+            (_, Self::Address { endpoint, .. }) => endpoint.port(),
+            (_, Self::Mark { .. }) => 0,
+        }
+    }
+
     /// Its address; none if it is a mark.
     #[must_use]
     pub const fn address(&self) -> Option<IpAddr> {

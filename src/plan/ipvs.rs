@@ -154,22 +154,13 @@ impl DestinationKey {
     /// The key of a real server in the service `key`.
     #[must_use]
     pub const fn at(server: &RealServer, key: &ServiceKey) -> Self {
-        Self { address: server.address, port: port(server.forward, server.port, key) }
+        Self { address: server.address, port: key.entry_port(server.forward, server.port) }
     }
 
     /// The key of a sorry server in the service `key`.
     #[must_use]
     pub const fn sorry_at(server: &SorryServer, key: &ServiceKey) -> Self {
-        Self { address: server.address, port: port(server.forward, server.port, key) }
-    }
-}
-
-/// Only NAT can change a port: otherwise it is that of the service, or none if the service has none.
-const fn port(forward: Forward, own: u16, key: &ServiceKey) -> u16 {
-    match (forward, key) {
-        (Forward::Nat, _) => own,
-        (_, ServiceKey::Address { endpoint, .. }) => endpoint.port(),
-        (_, ServiceKey::Mark { .. }) => 0,
+        Self { address: server.address, port: key.entry_port(server.forward, server.port) }
     }
 }
 

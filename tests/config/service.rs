@@ -259,19 +259,21 @@ fn what_a_service_by_mark_does_not_use_is_named() {
     assert_eq!(loaded.model.lvs.services[0].servers[0].address.to_string(), "10.9.0.11");
 }
 
+/// The last check of a server, and the codes of what was reported.
+fn checker(text: &str) -> (Checker, Vec<String>) {
+    let text = format!(
+        "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \
+         real_server 10.0.0.71 80 {{\n{text}\n }}\n}}\n"
+    );
+    let mut loaded = loaded(&text);
+    let codes: Vec<String> = loaded.diagnostics.iter().map(|d| d.id()).collect();
+    let mut service = loaded.model.lvs.services.remove(0).into_inner();
+    (service.servers[0].checkers.pop().unwrap(), codes)
+}
+
 /// What a check cannot judge as the configuration asks must not count as good.
 #[test]
 fn a_check_of_which_a_setting_cannot_be_used_fails() {
-    let checker = |text: &str| {
-        let text = format!(
-            "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method NAT\n protocol TCP\n \
-             real_server 10.0.0.71 80 {{\n{text}\n }}\n}}\n"
-        );
-        let mut loaded = loaded(&text);
-        let codes: Vec<String> = loaded.diagnostics.iter().map(|d| d.id()).collect();
-        let mut service = loaded.model.lvs.services.remove(0).into_inner();
-        (service.servers[0].checkers.remove(0), codes)
-    };
     let page = |line: &str| format!("HTTP_GET {{\nurl {{\npath /\n{line}\n}}\n}}");
     let of = |check: &str, line: &str| format!("{check} {{\n{line}\n}}");
     for (text, keyword) in [
@@ -293,7 +295,7 @@ fn a_check_of_which_a_setting_cannot_be_used_fails() {
         (of("TCP_CHECK", "connect_ip fe80::1\nbind_if a/b"), "bind_if"),
         (of("FILE_CHECK", "track_file none"), "track_file"),
         (of("BFD_CHECK", "name none"), "name"),
-        (of("UDP_CHECK", "payload 1"), "payload"),
+        (of("UDP_CHECK", "payload 1g"), "payload"),
         (of("UDP_CHECK", "require_reply 0g"), "require_reply"),
     ] {
         let (checker, codes) = checker(&text);
@@ -318,4 +320,82 @@ fn a_check_of_which_a_setting_cannot_be_used_fails() {
         assert!(!matches!(checker.kind, CheckerKind::Unusable(_)), "{text}");
         assert!(!codes.is_empty() && !codes.contains(&"W0416".to_owned()), "{text}: {codes:?}");
     }
+}
+
+#[test]
+fn a_blank_ends_a_byte_of_hexadecimal_text() {
+    for (text, octets) in [
+        ("f 3", [0x0f, 3].as_slice()),
+        ("0102 3", &[1, 2, 3]),
+        ("\"1 2 0a\"", &[1, 2, 10]),
+        ("abc", &[0xab, 0x0c]),
+    ] {
+        let (checker, codes) = checker(&format!("UDP_CHECK {{\npayload {text}\n}}"));
+        let CheckerKind::Udp(check) = &checker.kind else { panic!("{text}: {codes:?}") };
+        assert_eq!(check.payload.as_deref(), Some(octets), "{text}");
+    }
+}
+
+/// They are one entry in the kernel, so their weights do not add up.
+#[test]
+fn servers_with_a_common_entry_count_once_for_the_quorum() {
+    let text = |method: &str| {
+        format!(
+            "virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n lvs_method {method}\n protocol TCP\n quorum 2\n \
+             real_server 10.0.0.71 80 {{\n }}\n real_server 10.0.0.71 8080 {{\n }}\n}}\n"
+        )
+    };
+    for (method, quorum, reported) in [("DR", 1, true), ("NAT", 2, false)] {
+        let loaded = loaded(&text(method));
+        assert_eq!(loaded.model.lvs.services[0].quorum, quorum, "{method}");
+        let adjusted = loaded.diagnostics.log_lines().any(|(_, line)| {
+            line.contains("quorum 2 exceeds the total weight of the real servers, 1 is used")
+        });
+        assert_eq!(adjusted, reported, "{method}");
+    }
+}
+
+#[test]
+fn a_session_for_instances_only_is_none_for_checks() {
+    for (words, usable) in [("vrrp", false), ("checker", true), ("", true)] {
+        let text = format!(
+            "bfd_instance B {{\n neighbor_ip 10.0.0.3\n source_ip 10.0.0.2\n {words}\n}}\n\
+             virtual_server 10.0.0.1 80 {{\n lvs_sched rr\n protocol TCP\n real_server 10.0.0.71 80 {{\n  \
+             BFD_CHECK {{\n   name B\n  }}\n }}\n}}\n"
+        );
+        let loaded = loaded(&text);
+        let kind = &loaded.model.lvs.services[0].servers[0].checkers[0].kind;
+        assert_eq!(matches!(kind, CheckerKind::Bfd(_)), usable, "{words}: {kind:?}");
+        let said: Vec<_> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
+        let told = said.iter().any(|line| line.contains("BFD instance B is for instances only"));
+        assert_eq!(told, !usable, "{said:?}");
+    }
+}
+
+#[test]
+fn a_host_of_smtp_check_has_the_settings_around_it() {
+    let around = "fwmark 7\nbindto 10.0.0.2\nbind_port 2525\nconnect_port 587\nlog_all_failures\n";
+    for (own, port, from, mark) in
+        [("", 587, 2525, 7), ("connect_port 25\nbind_port 26\nfwmark 9\n", 25, 26, 9)]
+    {
+        let text = format!("SMTP_CHECK {{\n{around}host {{\nconnect_ip 10.0.0.8\n{own}}}\n}}");
+        let (checker, codes) = checker(&text);
+        let CheckerKind::Smtp(check) = &checker.kind else { panic!("{codes:?}") };
+        let connection = &check.connection;
+        assert_eq!(connection.to, (std::net::Ipv4Addr::new(10, 0, 0, 8), port).into(), "{own}");
+        assert_eq!(connection.from.map(|from| from.port), Some(from), "{own}");
+        assert_eq!(connection.mark, mark, "{own}");
+        assert!(checker.log_all_failures, "{own}");
+    }
+}
+
+/// The kernel takes it for a service without a mark.
+#[test]
+fn a_group_has_no_mark_0() {
+    let text = "virtual_server_group G {\n fwmark 0\n fwmark 5\n}\nvirtual_server group G {\n lvs_sched rr\n \
+                real_server 10.0.0.71 80 {\n }\n}\n";
+    let loaded = loaded(text);
+    let said: Vec<_> = loaded.diagnostics.log_lines().map(|(_, line)| line).collect();
+    assert!(said.iter().any(|line| line.contains("Number '0' outside range [1,")), "{said:?}");
+    assert_eq!(loaded.model.lvs.services.len(), 1);
 }

@@ -57,7 +57,7 @@ struct Target {
     ip: Option<IpAddr>,
     port: Option<u16>,
     source: Option<(IpAddr, Span)>,
-    source_port: u16,
+    source_port: Option<u16>,
     interface: Option<IfName>,
     timeout: Option<Duration>,
     mark: u32,
@@ -110,8 +110,8 @@ macro_rules! pace {
     };
 }
 
-fn port_of(port: Option<&Int<1, 65535>>) -> u16 {
-    port.and_then(|p| u16::try_from(p.0).ok()).unwrap_or(0)
+fn port_of(port: Option<&Int<1, 65535>>) -> Option<u16> {
+    port.and_then(|p| u16::try_from(p.0).ok())
 }
 
 fn is_on(value: Option<&Bool>) -> bool {
@@ -185,7 +185,7 @@ impl Server<'_> {
                 target.refused = target.refused.or(Some(Spanned::new("bindto", at)));
                 None
             }
-            Some((address, _)) => Some(Source { address, port: target.source_port }),
+            Some((address, _)) => Some(Source { address, port: target.source_port.unwrap_or(0) }),
             None => None,
         };
         let timeout = target.timeout.or(self.block.connect_timeout.value().map(|t| t.duration()));
@@ -335,6 +335,11 @@ impl Server<'_> {
         target.interface = target.interface.or(around.interface);
         target.source = target.source.or(around.source);
         target.refused = target.refused.or(around.refused);
+        target.port = target.port.or(around.port);
+        target.source_port = target.source_port.or(around.source_port);
+        if !block.fwmark.is_set() {
+            target.mark = around.mark;
+        }
         let (connection, refused) = self.connection(target, cx)?;
         let helo = Some(outer.helo_name().0);
         let check = checker::SmtpCheck { connection, helo };
@@ -344,6 +349,7 @@ impl Server<'_> {
         pace.warmup = pace.warmup.or(around.warmup);
         pace.delay_loop = pace.delay_loop.or(around.delay_loop);
         pace.alpha = pace.alpha.or(around.alpha);
+        pace.log_all_failures |= around.log_all_failures;
         let checker = self.paced(
             CheckerKind::Smtp(Box::new(check)),
             &pace,
@@ -520,6 +526,13 @@ impl Server<'_> {
         };
         if !cx.draft.objects.contains_key(&(Kind::Bfd, name.clone())) {
             report(format!("BFD instance {name} not found"), cx);
+            return Some(self.failing("BFD_CHECK", Spanned::new("name", at), cx));
+        }
+        let mut private = cx.draft.model.vrrp.bfds.iter().filter(|bfd| !bfd.for_checker);
+        if private.any(|bfd| bfd.name == name) {
+            let message = format!("BFD instance {name} is for instances only");
+            let new = Diagnostic::error(&codes::UNKNOWN_REFERENCE, message).at(at);
+            cx.report(new.help("add 'checker' to its block"));
             return Some(self.failing("BFD_CHECK", Spanned::new("name", at), cx));
         }
         if others.iter().any(|c| matches!(&c.kind, CheckerKind::Bfd(n) if *n == name)) {

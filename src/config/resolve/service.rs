@@ -4,6 +4,7 @@ mod group;
 mod unique;
 
 use core::net::IpAddr;
+use std::collections::BTreeSet;
 
 use indexmap::{IndexMap, IndexSet};
 
@@ -162,7 +163,7 @@ fn resolve(mut block: VirtualServer, cx: &mut Load<'_>) -> Option<Service> {
     }
     let sorry_server = sorry_server(&block, &inherited, method, cx)
         .map(|sorry| like_its_server(sorry, &servers, &block, &inherited.name, cx));
-    let (quorum, hysteresis) = quorum(&block, &servers, &inherited.name, cx);
+    let (quorum, hysteresis) = quorum(&block, &key, &servers, &inherited.name, cx);
     let by_mark = matches!(key, ServiceKey::Mark { .. });
     if by_mark && block.ha_suspend.is_set() {
         unsuspendable(&inherited.name, block.ha_suspend.span(), cx);
@@ -491,14 +492,18 @@ fn like_its_server(
     SorryServer { inhibit, ..sorry }
 }
 
-/// The quorum cannot exceed the total weight of the servers.
+/// The quorum cannot exceed the total weight of the servers. Those that share an entry in the kernel count once.
 fn quorum(
     block: &VirtualServer,
+    key: &ServiceKey,
     servers: &[model::RealServer],
     shown: &str,
     cx: &mut Load<'_>,
 ) -> (u32, u32) {
-    let sum: u64 = servers.iter().map(|s| u64::from(s.weight)).sum();
+    let mut entries = BTreeSet::new();
+    let firsts =
+        servers.iter().filter(|s| entries.insert((s.address, key.entry_port(s.forward, s.port))));
+    let sum: u64 = firsts.map(|s| u64::from(s.weight)).sum();
     let sum = u32::try_from(sum).unwrap_or(u32::MAX);
     let mut quorum = block.quorum().u32();
     if quorum > sum {

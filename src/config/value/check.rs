@@ -345,17 +345,23 @@ impl Value for Stack {
     }
 }
 
-/// Hexadecimal digits of all remaining words; blanks are allowed between bytes.
+/// Hexadecimal digits of all remaining words, two for each byte: a blank ends a byte that has only one.
 fn digits(args: &mut Args<'_>) -> Vec<u8> {
     let mut digits = Vec::new();
     while let Some(word) = args.next() {
-        digits.extend(word.bytes.iter().filter(|b| !crate::config::text::is_blank(**b)));
+        for piece in word.bytes.split(|b| crate::config::text::is_blank(*b)) {
+            let (pairs, single) = piece.split_at(piece.len() - piece.len() % 2);
+            digits.extend_from_slice(pairs);
+            if let [digit] = single {
+                digits.extend([b'0', *digit]);
+            }
+        }
     }
     digits
 }
 
 fn not_hex(args: &Args<'_>, cx: &mut Cx<'_>) {
-    let message = format!("'{}' needs pairs of hexadecimal digits", args.keyword.name);
+    let message = format!("'{}' needs hexadecimal digits", args.keyword.name);
     cx.report(Diagnostic::error(&codes::HEX, message).at(args.span()));
 }
 

@@ -360,7 +360,8 @@ impl Value for GroupLine {
         let word = args.need(cx)?;
         if word.bytes == b"fwmark" {
             let word = args.need_or_end(cx)?;
-            let mark = integer(&word, 0, i64::from(u32::MAX), false, cx)?;
+            // The kernel treats a service with mark 0 as one without a mark.
+            let mark = integer(&word, 1, i64::from(u32::MAX), false, cx)?;
             let family = match args.next() {
                 Some(word) => match FamilyWord::of(word.bytes) {
                     Some(family) => Some(Family::from(family)),
