@@ -536,11 +536,6 @@ mod shell {
             self.look().instances.iter().map(|i| of(&i.counters)).sum()
         }
 
-        /// Times that instances became master or ceased to be it.
-        fn changes(&mut self) -> u64 {
-            self.sum(|c| c.became_master + c.released_master)
-        }
-
         fn all(&mut self, state: State) -> bool {
             self.look().instances.iter().all(|i| i.state == state)
         }
@@ -584,14 +579,16 @@ mod shell {
         }
         // Until every message has been sent and every buffer has its final size.
         std::thread::sleep(2 * SECOND);
+        let changed = |side: &mut Side| side.sum(|c| c.became_master + c.released_master);
+        let changes = |one: &mut Side, other: &mut Side| changed(one) + changed(other);
         let (mut total, mut counted) = (0, (0, 0));
         while counted.0 < 10_000 || counted.1 < 10_000 {
             let sent = masters.sum(|c| c.adverts_sent);
             let received = backups.sum(|c| c.adverts_received);
-            let changes = masters.changes() + backups.changes();
+            let before = changes(&mut masters, &mut backups);
             let here = allocations(|| std::thread::sleep(SECOND / 2));
             // On a busy machine a thread may stall for longer than a backup waits: that is no steady state.
-            if masters.changes() + backups.changes() == changes {
+            if changes(&mut masters, &mut backups) == before {
                 total += here;
                 counted.0 += masters.sum(|c| c.adverts_sent) - sent;
                 counted.1 += backups.sum(|c| c.adverts_received) - received;
