@@ -104,6 +104,8 @@ struct Supervisor {
     reader_due: bool,
     /// Another reload is requested after the current one.
     again: bool,
+    /// A process was killed during this reload, which went on with its next one.
+    spared: bool,
     /// The last read was abandoned because another one waited: the next one gets its full time.
     gave_up: bool,
     /// The start failed.
@@ -235,6 +237,7 @@ impl Supervisor {
             reader: None,
             reader_due: false,
             again: false,
+            spared: false,
             gave_up: false,
             failed: None,
             generation: 0,
@@ -489,7 +492,7 @@ impl Supervisor {
             // No process depends on it, so its end has no consequences.
             return None;
         }
-        self.lost(role);
+        self.lost(role, ended);
         if let Ended::Failed(End::Code(code)) = ended
             && Exit::is_permanent(code)
             && self.current.is_none()

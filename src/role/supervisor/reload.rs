@@ -9,8 +9,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::place::Place;
 use super::{
-    Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES, Reader,
-    RoleName, Supervisor, ToRole, Turn, exit_of, first, load, table,
+    End, Ended, Ending, Exit, InForce, LoadError, LoadReport, Loaded, PREPARE_LIMIT, Parts, ROLES,
+    Reader, RoleName, Supervisor, ToRole, Turn, exit_of, first, load, table,
 };
 use crate::cli::args::Options;
 use crate::ipc::LoadRequest;
@@ -85,6 +85,7 @@ impl Supervisor {
     /// Begins to read the configuration.
     pub(super) fn begin_reload(&mut self) {
         self.requests = self.requests.wrapping_add(1);
+        self.spared = false;
         let request = LoadRequest {
             number: self.requests,
             ..load_request(&self.options, self.current.as_ref().map(|c| &*c.report))
@@ -293,11 +294,16 @@ impl Supervisor {
     }
 
     /// The process of a role ended during a reload.
-    pub(super) fn lost(&mut self, role: RoleName) {
+    pub(super) fn lost(&mut self, role: RoleName, ended: Ended) {
         match &mut self.reload {
             Reload::Preparing { waiting, .. } => {
-                // The new configuration may be the reason. At the start there is no other one, so that goes on.
-                if waiting.contains(&role) && self.current.is_some() {
+                // The new configuration may be the reason: not if something else ended the process, unless that happens
+                // again (the kernel ends one that takes all memory). At the start there is no other configuration, so
+                // that goes on.
+                let is_killed =
+                    matches!(ended, Ended::BySignal | Ended::Failed(End::Signal(libc::SIGKILL)));
+                let is_spared = is_killed && !core::mem::replace(&mut self.spared, true);
+                if waiting.contains(&role) && self.current.is_some() && !is_spared {
                     self.abandon(&format!("the {role} process ended"));
                 } else {
                     // Its next process has to decode the new configuration as well.
