@@ -50,11 +50,12 @@ impl Engine {
                     }
                 }
                 found => {
+                    let mut lost = Vec::new();
                     if let Some(slot) = found {
                         if let Some(kept) = kept.get_mut(slot.index()) {
                             *kept = true;
                         }
-                        self.forget(moment, slot);
+                        lost = self.forget(moment, slot);
                     }
                     let moved = self.vacate(model.keys());
                     let slot = self.create(moment, position, model, Origin::Reload);
@@ -66,6 +67,11 @@ impl Engine {
                     }
                     begun.extend(self.checks_of(slot));
                     touched.push(slot);
+                    // Entries of a group whose removal had not been carried out, and which it no longer has.
+                    lost.retain(|key| !self.by_front.contains_key(key));
+                    for key in lost {
+                        touched.push(self.insert_leaving(moment, key));
+                    }
                 }
             }
         }
@@ -141,12 +147,15 @@ impl Engine {
         }
     }
 
-    /// Drops a service that was about to be removed, or whose step failed, so that it can be created again.
-    fn forget(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) {
+    /// Drops a service that was about to be removed, or whose step failed, so that it can be created again. Returns its
+    /// keys in the kernel.
+    fn forget(&mut self, moment: &mut Moment<'_>, slot: ServiceSlot) -> Vec<ServiceKey> {
         for checker in self.checks_of(slot) {
             self.remove_checker(moment, checker);
         }
+        let mut keys = Vec::new();
         if let Some(service) = self.services.remove(slot) {
+            keys.extend(service.fronts.iter().map(|front| front.key));
             self.timers.clear(Timer::Retry(slot));
             self.by_id.remove(&service.id);
             for front in &service.fronts {
@@ -157,6 +166,7 @@ impl Engine {
                 self.in_flight = self.in_flight.saturating_sub(1);
             }
         }
+        keys
     }
 
     pub(super) fn checks_of(&self, slot: ServiceSlot) -> Vec<CheckerSlot> {

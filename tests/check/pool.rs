@@ -120,6 +120,21 @@ fn a_group_is_many_services_with_one_pool_and_one_set_of_checks() {
 }
 
 #[test]
+fn a_smaller_group_that_comes_back_before_its_removal_leaves_nothing_behind() {
+    let mut bench = Bench::settled(&lvs(vec![group(&[1, 2, 3], None, vec![real(71)])]));
+    bench.refuse = Box::new(|op| matches!(op, Op::DeleteService { .. }).then_some(16));
+    bench.reload(&Lvs::default());
+    bench.seconds(1);
+    assert_eq!(bench.kernel.services.len(), 3, "the kernel refuses their removal");
+    bench.refuse = Box::new(|_| None);
+    bench.reload(&lvs(vec![group(&[2], None, vec![real(71)])]));
+    bench.seconds(90);
+    assert_eq!(bench.kernel.services.keys().copied().collect::<Vec<_>>(), [key(2)]);
+    bench.stop(false);
+    assert!(bench.kernel.services.is_empty() && bench.owned.is_empty());
+}
+
+#[test]
 fn the_sorry_server_of_a_group_serves_all_its_entries() {
     let mut config = lvs(vec![group(&[1, 2], None, vec![real(71)])]);
     config.services[0].sorry_server = sorry(9);
