@@ -12,7 +12,7 @@ complete -c evervipd -s g -l log-file -r -F -d 'log to a file as well (/tmp/keep
 complete -c evervipd -l flush-log-file -d 'write each line to the file at once (always the case)'
 complete -c evervipd -s G -l no-syslog -d 'do not log to syslog'
 complete -c evervipd -s u -l umask -r -f -d 'umask for files and programs (0177)'
-complete -c evervipd -s X -l release-vips -d 'a backup removes virtual addresses that other programs added (always the case)'
+complete -c evervipd -s X -l release-vips -d 'a backup removes its virtual addresses, whoever added them (always the case)'
 complete -c evervipd -s V -l dont-release-vrrp -d 'leave virtual addresses in place at the end'
 complete -c evervipd -s I -l dont-release-ipvs -d 'leave the IPVS table in place at the end'
 complete -c evervipd -s R -l dont-respawn -d 'end when one of the processes ends'

@@ -250,7 +250,7 @@ const ROWS: &[Row] = &[
         "release-vips",
         Flag,
         What::ReleaseVips,
-        "a backup removes virtual addresses that other programs added (always the case)",
+        "a backup removes its virtual addresses, whoever added them (always the case)",
     ),
     Row(
         Some('V'),
