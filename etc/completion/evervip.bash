@@ -31,12 +31,13 @@ _evervip() {
     local cur prev
     _evervip_typed
     if [ "$COMP_CWORD" -eq 1 ]; then
-        _evervip_offer words 'status peers metrics reload check explain fmt convert generate demo help --help --version'
+        _evervip_offer words 'status peers why metrics reload check explain fmt convert generate demo help --help --version'
         return
     fi
     case ${COMP_WORDS[1]}:$prev in
         status:--socket | status:-s) _evervip_offer files; return ;;
         peers:--socket | peers:-s) _evervip_offer files; return ;;
+        why:--socket | why:-s) _evervip_offer files; return ;;
         metrics:--socket | metrics:-s) _evervip_offer files; return ;;
         reload:--socket | reload:-s) _evervip_offer files; return ;;
         reload:--pid | reload:-p) _evervip_offer nothing; return ;;
@@ -54,6 +55,8 @@ _evervip() {
         status:*) _evervip_offer nothing ;;
         peers:-*) _evervip_offer words '--json --socket --help' ;;
         peers:*) _evervip_offer nothing ;;
+        why:-*) _evervip_offer words '--json --socket --help' ;;
+        why:*) _evervip_offer nothing ;;
         metrics:-*) _evervip_offer words '--socket --help' ;;
         metrics:*) _evervip_offer nothing ;;
         reload:-*) _evervip_offer words '--socket --pid --help' ;;
@@ -67,11 +70,11 @@ _evervip() {
         convert:-*) _evervip_offer words '--to --config-id --help' ;;
         convert:*) _evervip_offer files ;;
         generate:-*) _evervip_offer words '--help' ;;
-        generate:*) _evervip_offer words 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json peers.schema.json bash zsh fish' ;;
+        generate:*) _evervip_offer words 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json peers.schema.json why.schema.json bash zsh fish' ;;
         demo:-*) _evervip_offer words '--help' ;;
         demo:*) _evervip_offer nothing ;;
         help:-*) _evervip_offer words '--help' ;;
-        help:*) _evervip_offer words 'status peers metrics reload check explain fmt convert generate demo help' ;;
+        help:*) _evervip_offer words 'status peers why metrics reload check explain fmt convert generate demo help' ;;
     esac
 }
 complete -F _evervip evervip

@@ -42,6 +42,11 @@ complete -c evervip -n '__fish_seen_subcommand_from peers' -s j -l json -d 'prin
 complete -c evervip -n '__fish_seen_subcommand_from peers' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from peers' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from peers' -f
+complete -c evervip -n __fish_use_subcommand -a why -d 'tell why an instance is in its state'
+complete -c evervip -n '__fish_seen_subcommand_from why' -s j -l json -d 'print it as JSON (docs/control-socket.md)'
+complete -c evervip -n '__fish_seen_subcommand_from why' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
+complete -c evervip -n '__fish_seen_subcommand_from why' -s h -l help -d 'print this text'
+complete -c evervip -n '__fish_seen_subcommand_from why' -f
 complete -c evervip -n __fish_use_subcommand -a metrics -d 'print the state as OpenMetrics text'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -s s -l socket -r -F -d 'control socket; default /run/evervip/control.sock. A daemon'
 complete -c evervip -n '__fish_seen_subcommand_from metrics' -s h -l help -d 'print this text'
@@ -76,10 +81,10 @@ complete -c evervip -n '__fish_seen_subcommand_from convert' -s h -l help -d 'pr
 complete -c evervip -n '__fish_seen_subcommand_from convert' -F
 complete -c evervip -n __fish_use_subcommand -a generate -d 'print reference pages and shell completion'
 complete -c evervip -n '__fish_seen_subcommand_from generate' -s h -l help -d 'print this text'
-complete -c evervip -n '__fish_seen_subcommand_from generate' -f -a 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json peers.schema.json bash zsh fish'
+complete -c evervip -n '__fish_seen_subcommand_from generate' -f -a 'keywords evervip.conf.5 evervipd.8 evervip.1 config.schema.json status.schema.json peers.schema.json why.schema.json bash zsh fish'
 complete -c evervip -n __fish_use_subcommand -a demo -d 'show a failover between two nodes, without root'
 complete -c evervip -n '__fish_seen_subcommand_from demo' -s h -l help -d 'print this text'
 complete -c evervip -n '__fish_seen_subcommand_from demo' -f
 complete -c evervip -n __fish_use_subcommand -a help -d 'print how a command is used'
 complete -c evervip -n '__fish_seen_subcommand_from help' -s h -l help -d 'print this text'
-complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status peers metrics reload check explain fmt convert generate demo help'
+complete -c evervip -n '__fish_seen_subcommand_from help' -f -a 'status peers why metrics reload check explain fmt convert generate demo help'

@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
 use evervip::api::report::Report;
-use evervip::api::{peers, request, text};
+use evervip::api::{peers, request, text, why};
 use evervip::base::WallTime;
 use evervip::cli::args;
 use evervip::drive::smtp;
@@ -39,6 +39,10 @@ pub fn api(data: &[u8]) {
     if let Ok(report) = serde_json::from_slice::<peers::Report>(data) {
         fits(&peers::screen(&report));
         let _ = peers::select(report, "A");
+    }
+    if let Ok(report) = serde_json::from_slice::<why::Report>(data) {
+        fits(&why::screen(&report));
+        let _ = why::select(report, "A");
     }
 }
 

@@ -16,6 +16,7 @@ pub mod request;
 pub mod rounds;
 pub mod server;
 pub mod text;
+pub mod why;
 
 /// Version of the protocol and of the report; it increases when a field is removed or changes its meaning.
 pub const SCHEMA: u32 = 1;

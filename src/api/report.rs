@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::SCHEMA;
 use super::rounds::Party;
 use crate::base::{Instant, WallTime};
+use crate::status::cause::Histories;
 use crate::status::peer::Peers;
 use crate::status::{check, daemon, vrrp};
 
@@ -34,6 +35,8 @@ pub struct Parts {
     pub checker: Part<check::Check>,
     /// The role `vrrp` about the routers that it hears.
     pub peers: Part<Peers>,
+    /// The role `vrrp` about why its instances are in their states.
+    pub causes: Part<Histories>,
 }
 
 impl Default for Parts {
@@ -43,6 +46,7 @@ impl Default for Parts {
             vrrp: Part::Absent,
             checker: Part::Absent,
             peers: Part::Absent,
+            causes: Part::Absent,
         }
     }
 }
@@ -58,6 +62,7 @@ impl Parts {
             Party::Vrrp => {
                 settle(&mut self.vrrp, reason);
                 settle(&mut self.peers, reason);
+                settle(&mut self.causes, reason);
             }
             Party::Checker => settle(&mut self.checker, reason),
         }

@@ -31,7 +31,12 @@ pub enum What {
 
 impl What {
     /// Everything that can be requested.
-    pub const ALL: [Self; 3] = [Self::Report(Ask::State), Self::Report(Ask::Peers), Self::Version];
+    pub const ALL: [Self; 4] = [
+        Self::Report(Ask::State),
+        Self::Report(Ask::Peers),
+        Self::Report(Ask::Causes),
+        Self::Version,
+    ];
 
     /// Its name in requests.
     #[must_use]
@@ -49,6 +54,7 @@ pub const fn report_word(ask: Ask) -> &'static str {
     match ask {
         Ask::State => "status",
         Ask::Peers => "peers",
+        Ask::Causes => "why",
     }
 }
 
@@ -211,7 +217,7 @@ mod tests {
         assert_eq!(wrong.message, "unknown request 'statsu', did you mean 'status'?");
         assert_eq!((wrong.column, wrong.field.as_deref()), (Some(19), Some("request")));
         let (_, wrong) = refused(r#"{"request":"x"}"#);
-        assert_eq!(wrong.message, "unknown request 'x', there are: status, peers, version");
+        assert_eq!(wrong.message, "unknown request 'x', there are: status, peers, why, version");
         let (id, wrong) = refused(r#"{"id":2,"reqest":"status"}"#);
         assert_eq!((id, wrong.field.as_deref()), (Some(2), Some("reqest")));
         assert_eq!(wrong.column, Some(16));

@@ -37,7 +37,7 @@ impl Party {
             (Self::Supervisor, _) => Some(Ask::State),
             (Self::Vrrp, ask) => Some(ask),
             (Self::Checker, Ask::State) => Some(ask),
-            (Self::Checker, Ask::Peers) => None,
+            (Self::Checker, Ask::Peers | Ask::Causes) => None,
         }
     }
 
@@ -158,6 +158,7 @@ impl<C> Rounds<C> {
             (Party::Vrrp, Told::Vrrp(view)) => round.parts.vrrp = Part::Known(view),
             (Party::Checker, Told::Checker(view)) => round.parts.checker = Part::Known(view),
             (Party::Vrrp, Told::Peers(view)) => round.parts.peers = Part::Known(view),
+            (Party::Vrrp, Told::Causes(view)) => round.parts.causes = Part::Known(view),
             _ => return,
         }
         round.missing.retain(|missing| *missing != party);

@@ -107,7 +107,7 @@ struct Head {
 /// An answer, whichever report it carries.
 #[derive(Deserialize)]
 struct Whole<T> {
-    #[serde(alias = "status", alias = "peers")]
+    #[serde(alias = "status", alias = "peers", alias = "why")]
     report: T,
 }
 

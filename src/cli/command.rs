@@ -5,7 +5,7 @@ pub use crate::sys::process::end_at_broken_pipe;
 use std::process::ExitCode;
 
 use super::print::out;
-use super::{check, convert, demo, explain, fmt, generate, metrics, peers, reload, status};
+use super::{check, convert, demo, explain, fmt, generate, metrics, peers, reload, status, why};
 use crate::base::near::nearest;
 
 /// One command.
@@ -33,6 +33,12 @@ pub const COMMANDS: &[Command] = &[
         what: "show which routers were heard",
         help: peers::HELP,
         run: peers::run,
+    },
+    Command {
+        name: "why",
+        what: "tell why an instance is in its state",
+        help: why::HELP,
+        run: why::run,
     },
     Command {
         name: "metrics",

@@ -31,6 +31,7 @@ pub const TARGETS: &[Target] = &[
     target("config.schema.json", "docs/config.schema.json", convert::schema),
     target("status.schema.json", "docs/status.schema.json", crate::api::report::schema),
     target("peers.schema.json", "docs/peers.schema.json", crate::api::peers::schema),
+    target("why.schema.json", "docs/why.schema.json", crate::api::why::schema),
     target("bash", "etc/completion/evervip.bash", bash),
     target("zsh", "etc/completion/_evervip", zsh),
     target("fish", "etc/completion/evervip.fish", fish),
@@ -48,6 +49,7 @@ Prints a page or a script that is generated from the program's own tables.
   config.schema.json  JSON Schema of the output of 'evervip convert'
   status.schema.json  JSON Schema of the output of 'evervip status --json'
   peers.schema.json   JSON Schema of the output of 'evervip peers --json'
+  why.schema.json     JSON Schema of the output of 'evervip why --json'
   bash, zsh, fish     completion for these shells, for both programs
 
   -h, --help          print this text

@@ -23,3 +23,4 @@ mod peers;
 pub mod print;
 pub mod reload;
 pub mod status;
+mod why;

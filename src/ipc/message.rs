@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::catalogue::{Announced, Catalogue, Chosen};
 use crate::model::tracker::{TrackFile, TrackProcess};
 use crate::model::{self, Global, Lvs};
+use crate::status::cause::Histories;
 use crate::status::peer::Peers;
 use crate::status::{Ask, MailText, RunEnd, TrackReport, check, daemon, vrrp};
 
@@ -191,6 +192,8 @@ pub enum Told {
     Checker(Box<check::Check>),
     /// From `vrrp`: the routers that it hears.
     Peers(Box<Peers>),
+    /// From `vrrp`: why the instances are in their states.
+    Causes(Box<Histories>),
 }
 
 /// The part of `vrrp`.

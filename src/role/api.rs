@@ -16,6 +16,7 @@ use crate::api::peers;
 use crate::api::report::{Clocks, report};
 use crate::api::rounds::{Party, Rounds};
 use crate::api::server::{CLIENTS, Report, Server};
+use crate::api::why;
 use crate::cli::exit::Exit;
 use crate::ipc::{Answer, Ask, FromRole, Peer, Question, RoleName, ToRole, peer::next};
 use crate::sys::clock;
@@ -143,6 +144,7 @@ impl Role {
             let text = match done.ask {
                 Ask::State => serde_json::to_string(&report(&done.parts, clocks)),
                 Ask::Peers => serde_json::to_string(&peers::report(&done.parts, clocks)),
+                Ask::Causes => serde_json::to_string(&why::report(&done.parts, clocks)),
             };
             let text: Report = Arc::from(text.unwrap_or_default());
             for client in done.clients {

@@ -324,6 +324,9 @@ impl Role {
             (Some(Look::Answer(id)), Seen::Peers(view)) => {
                 self.peers.answer(id, Told::Peers(Box::new(view)));
             }
+            (Some(Look::Answer(id)), Seen::Causes(view)) => {
+                self.peers.answer(id, Told::Causes(Box::new(view)));
+            }
             (Some(Look::Log), Seen::State(view)) => count(&view),
             (Some(Look::Log), _) | (None, _) => {}
         }

@@ -4,6 +4,7 @@
 //! operator's command consume it.
 #![forbid(unsafe_code)]
 
+pub mod cause;
 pub mod check;
 pub mod daemon;
 pub mod notice;
@@ -24,9 +25,11 @@ pub enum Ask {
     State,
     /// The routers that the instances have heard.
     Peers,
+    /// Why the instances are in their states.
+    Causes,
 }
 
 impl Ask {
     /// Everything that can be asked.
-    pub const ALL: [Self; 2] = [Self::State, Self::Peers];
+    pub const ALL: [Self; 3] = [Self::State, Self::Peers, Self::Causes];
 }

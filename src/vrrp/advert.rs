@@ -5,6 +5,7 @@ use core::net::IpAddr;
 use super::accept::{self, Heard, Judge, Packet, Proof, Refusal};
 use super::event::{InstanceId, Rx};
 use super::fsm::{self, Input, Rank, Step};
+use super::history::Why;
 use super::instance::{Disagreement, Instance, Machine, peer, say};
 use super::limit::Reason;
 use super::{Action, Engine, Moment};
@@ -169,7 +170,8 @@ impl Engine {
             );
         }
         self.send_last(moment, id);
-        self.yield_to_better(moment, id);
+        let why = Why::Disagreement(heard.source, heard.priority);
+        self.yield_to_better(moment, id, why);
     }
 
     /// A master that yields to a better one sends one more advert first, if configured.
@@ -361,7 +363,7 @@ impl Engine {
         self.recount(id);
         // A member that joined a group of masters found a better router: the whole group follows.
         if self.any_master(id) {
-            self.yield_to_better(moment, id);
+            self.yield_to_better(moment, id, Why::Advert(heard.source, heard.priority));
         }
     }
 
@@ -391,7 +393,7 @@ impl Engine {
             instance.master = Some((heard.source, heard.priority));
             instance.learn_interval(heard.interval);
         }
-        self.yield_to_better(moment, id);
+        self.yield_to_better(moment, id, Why::Advert(heard.source, heard.priority));
     }
 
     /// A router of lower priority claims to be master: send it an advert, and correct the ARP caches it may have

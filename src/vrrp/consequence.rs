@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use super::event::InstanceId;
+use super::history::Ended;
 use super::instance::say;
 use super::job::{Job, Progress};
 use super::object::Claimant;
@@ -24,6 +25,7 @@ pub(super) enum Consequence {
     Each { what: What, ids: std::vec::IntoIter<InstanceId> },
     /// The state of what these instances track has changed. `line`: each one logs this.
     Tracked {
+        tracker: TrackerId,
         before: State,
         after: State,
         line: Option<String>,
@@ -130,7 +132,7 @@ impl Engine {
         let users = self.trackers.users(tracker).to_vec().into_iter();
         let line =
             self.trackers.subject(tracker).and_then(|s| super::tracker::line_of_user(s, after));
-        self.consequences.push_back(Consequence::Tracked { before, after, line, users });
+        self.consequences.push_back(Consequence::Tracked { tracker, before, after, line, users });
     }
 
     /// The state of a tracked object is known or has changed.
@@ -169,9 +171,9 @@ impl Engine {
                         self.consequences.pop_front();
                     }
                 }
-                Some(Consequence::Tracked { before, after, line, users }) => {
+                Some(Consequence::Tracked { tracker, before, after, line, users }) => {
                     if let Some((id, weight)) = users.next() {
-                        let (before, after) = (*before, *after);
+                        let (tracker, before, after) = (*tracker, *before, *after);
                         let cost = if line.is_some() { LINE } else { PIECE };
                         if let Some(instance) = self.instances.get_mut(id) {
                             if let Some(line) = line {
@@ -179,6 +181,9 @@ impl Engine {
                             }
                             let effects = (Effect::of(before, weight), Effect::of(after, weight));
                             instance.standing.replace(effects.0, effects.1);
+                            if effects.0.fault && !effects.1.fault {
+                                instance.history.ended = Some(Ended::Tracked(tracker));
+                            }
                         }
                         self.spend(cost);
                         self.recount(id);

@@ -10,12 +10,14 @@ use std::sync::Arc;
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
+use super::history::{Blame, Why};
 use super::instance::Instance;
 use super::limit::Pace;
 use super::notify::{self, Word};
 use super::{Action, Engine, Moment};
-use crate::base::Instant;
+use crate::base::{Instant, Name};
 use crate::model;
+use crate::status::cause::Cause;
 use crate::status::vrrp::State;
 
 /// Pieces of a job (see `job::EFFORT`) that a change of state costs.
@@ -78,9 +80,11 @@ pub(super) struct Counts {
 }
 
 /// The progress of a change of state through the members.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Walk {
     input: Input,
+    /// The member that the others follow, and why that one changes its state, once that is known.
+    led: Option<Arc<(Name, Cause)>>,
     /// Position of the next member; counted further in a second round.
     next: usize,
 }
@@ -257,20 +261,22 @@ impl Engine {
 
     /// The change of state that is in progress in the group of an instance.
     pub(super) fn under_way(&self, id: InstanceId) -> Option<Input> {
-        self.group_of(id).and_then(|(_, group)| group.walk).map(|walk| walk.input)
+        self.group_of(id).and_then(|(_, group)| group.walk.as_ref()).map(|walk| walk.input)
     }
 
-    /// Applies `input` to an instance and then to the other members of its group.
-    pub(super) fn lead(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
+    /// Applies `input` to an instance, for this reason, and then to the other members of its group.
+    pub(super) fn lead(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input, why: Why) {
         // The member that has the fault goes first.
         let first =
             input != Input::Unfit || self.instance(id).is_some_and(|i| i.health() == Health::Unfit);
+        let group = self.instance(id).and_then(|i| i.group);
+        let led = group.filter(|_| first).and_then(|_| self.led(moment, id, why));
         if first {
-            self.follow(moment, id, input);
+            self.follow(moment, id, input, &Blame::Own(why));
         }
-        let Some(group) = self.instance(id).and_then(|i| i.group) else { return };
+        let Some(group) = group else { return };
         if let Some(entry) = self.group_mut(group)
-            && entry.walk.replace(Walk { input, next: 0 }).is_none()
+            && entry.walk.replace(Walk { input, led, next: 0 }).is_none()
         {
             self.walking.push_back(group);
         }
@@ -279,15 +285,28 @@ impl Engine {
 
     /// Applies `input` to this instance alone: the only caller of [`Engine::enter`], so that no state is entered that the
     /// transition table does not give.
-    pub(super) fn follow(&mut self, moment: &mut Moment<'_>, id: InstanceId, input: Input) {
+    pub(super) fn follow(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        input: Input,
+        blame: &Blame,
+    ) {
         let Some(state) = self.instance(id).map(Instance::state) else { return };
         if let Step::Enter(to) = fsm::step(state, input) {
             if input == Input::Unfit {
                 self.log_faults(id);
             }
             self.spend(ENTRY);
-            self.enter(moment, id, to);
+            let cause = self.cause_of(moment.now, id, blame);
+            self.enter(moment, id, cause, to);
         }
+    }
+
+    /// A member and the cause of its change of state, for the others.
+    fn led(&self, moment: &Moment<'_>, id: InstanceId, why: Why) -> Option<Arc<(Name, Cause)>> {
+        let name = self.instance(id)?.config.name.clone();
+        Some(Arc::new((name, self.cause(moment.now, id, why))))
     }
 
     /// Continues changes of state through their groups, up to one slice.
@@ -321,13 +340,35 @@ impl Engine {
             self.spend(1);
             let Some(group) = self.group(id) else { return true };
             let Some(member) = group.members.get(next % count).copied() else { continue };
-            let own = next >= count * (rounds - 1)
-                || self.instance(member).is_some_and(|i| i.health() == Health::Unfit);
-            if own {
-                self.follow(moment, member, input);
+            let is_unfit = |i: &Instance| i.health() == Health::Unfit;
+            if input == Input::Unfit && self.instance(member).is_some_and(is_unfit) {
+                self.blame(moment, id, member);
+                self.follow(moment, member, input, &Blame::Own(Why::Health));
+            } else if next >= count * (rounds - 1) {
+                let walk = self.group(id).and_then(|group| group.walk.as_ref());
+                let blame = match walk.and_then(|walk| walk.led.clone()) {
+                    // All members start.
+                    Some(led) if matches!(led.1, Cause::Owner | Cause::Resumed) => {
+                        Blame::Own(Why::Start)
+                    }
+                    Some(led) if !led.1.is_of_configuration() => Blame::Member(led),
+                    _ => Blame::Own(Why::Health),
+                };
+                self.follow(moment, member, input, &blame);
             }
         }
         false
+    }
+
+    /// The members without a fault of their own follow this one, unless another one is known.
+    fn blame(&mut self, moment: &Moment<'_>, id: GroupId, member: InstanceId) {
+        let open = |group: &Group| group.walk.as_ref().is_some_and(|walk| walk.led.is_none());
+        if self.group(id).is_some_and(open) {
+            let led = self.led(moment, member, Why::Health);
+            if let Some(walk) = self.group_mut(id).and_then(|group| group.walk.as_mut()) {
+                walk.led = led;
+            }
+        }
     }
 
     /// Notes and logs the state of a group after its members changed theirs.

@@ -6,6 +6,7 @@
 
 use super::consequence::What;
 use super::event::InstanceId;
+use super::history::Ended;
 use super::instance::{Instance, say};
 use super::{Action, Engine, Moment, notify};
 use crate::base::{IfIndex, IfName};
@@ -122,6 +123,10 @@ impl Engine {
         let before = core::mem::replace(&mut instance.receive_buffer, buffer);
         self.receive_buffer = self.receive_buffer + u64::from(buffer) - u64::from(before);
         if (instance.own_faults, instance.awaits_upper) != (faults, awaits_upper) {
+            let gone = |f: &OwnFault| instance.own_faults.contains(*f) && !faults.contains(*f);
+            if let Some(fault) = OwnFaults::ALL.into_iter().find(gone) {
+                instance.history.ended = Some(Ended::Own(fault));
+            }
             (instance.own_faults, instance.awaits_upper) = (faults, awaits_upper);
             self.recount(id);
         }
@@ -129,8 +134,18 @@ impl Engine {
 
     /// Why an instance cannot take part, in words.
     pub(super) fn faults(&self, instance: &Instance) -> Vec<String> {
+        let tracked = instance
+            .references
+            .iter()
+            .filter(|r| Effect::of(self.trackers.state(r.tracker), r.weight).fault)
+            .filter_map(|r| self.trackers.subject(r.tracker).map(Subject::to_string));
+        self.own_fault_texts(instance).chain(tracked).collect()
+    }
+
+    /// Its own faults, in words.
+    pub(super) fn own_fault_texts(&self, instance: &Instance) -> impl Iterator<Item = String> {
         let own = &instance.config.interface;
-        let text = |fault: OwnFault| match fault {
+        let text = move |fault: OwnFault| match fault {
             OwnFault::Quarantined => "a step of it failed".to_owned(),
             OwnFault::NoInterface => format!("interface {own} does not exist"),
             OwnFault::InterfaceDown => format!("interface {own} down"),
@@ -159,13 +174,7 @@ impl Engine {
             }
             OwnFault::HeldDown => "the kernel refuses all its addresses".to_owned(),
         };
-        let tracked = instance
-            .references
-            .iter()
-            .filter(|r| Effect::of(self.trackers.state(r.tracker), r.weight).fault)
-            .filter_map(|r| self.trackers.subject(r.tracker).map(Subject::to_string));
-        let own = OwnFaults::ALL.into_iter().filter(|f| instance.own_faults.contains(*f)).map(text);
-        own.chain(tracked).collect()
+        OwnFaults::ALL.into_iter().filter(|f| instance.own_faults.contains(*f)).map(text)
     }
 
     /// Whether the kernel refuses all addresses of a master: another router may then be able to serve them. Called at

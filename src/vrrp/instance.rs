@@ -9,6 +9,7 @@ use super::event::InstanceId;
 use super::garp::Announcing;
 use super::group::{GroupId, Tally};
 use super::health::{Health, OwnFaults};
+use super::history::History;
 use super::limit::{Corrections, LogLimits};
 use super::peer::Senders;
 use super::registry::Key;
@@ -122,6 +123,8 @@ pub(super) struct Instance {
     pub sequences: Sequences,
     /// The routers that it has heard.
     pub senders: Senders,
+    /// Why it changed its state.
+    pub history: History,
     /// Log lines that other routers caused.
     pub log_limits: LogLimits,
     /// Answers to masters of lower priority.
@@ -208,6 +211,7 @@ impl Instance {
             packet_id: 0,
             sequences: Sequences::default(),
             senders: Senders::default(),
+            history: History::default(),
             log_limits: LogLimits::default(),
             corrections: Corrections::default(),
             held_down_until: None,

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::action::Actions;
 use super::event::InstanceId;
 use super::fsm::Input;
+use super::history::{Blame, Why};
 use super::instance::say;
 use super::job::{Job, Progress};
 use super::notify::{self, Word};
@@ -235,7 +236,7 @@ impl Engine {
             self.spend(1);
             if let Some(id) = f.ids.pop() {
                 self.say_farewell_for_the_last(moment, id);
-                self.follow(moment, id, Input::Shutdown);
+                self.follow(moment, id, Input::Shutdown, &Blame::Own(Why::Stopped));
             } else if let Some(id) = f.told.next() {
                 let settings = Arc::clone(&self.config);
                 let notice = self.instance_mut(id).and_then(|instance| {

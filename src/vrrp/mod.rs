@@ -25,6 +25,7 @@
 //! | `lifecycle` | start, end, announcements of state |
 //! | `reload` | from one configuration to the next |
 //! | `peer` | who was heard |
+//! | `history` | why states changed |
 //! | `view` | views for readers, summaries for the next process |
 #![forbid(unsafe_code)]
 
@@ -50,6 +51,7 @@ pub mod fsm;
 mod garp;
 mod group;
 mod health;
+mod history;
 mod instance;
 mod job;
 mod lifecycle;

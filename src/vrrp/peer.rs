@@ -81,6 +81,12 @@ impl Senders {
         sender.last = said.or(sender.last);
     }
 
+    /// The sender whose last valid advert is the newest.
+    pub fn latest(&self) -> Option<(IpAddr, Said)> {
+        let valid = self.list.iter().filter_map(|sender| Some((sender.source, sender.last?)));
+        valid.max_by_key(|(_, said)| said.at)
+    }
+
     /// Forgets all of them: the instance takes part in another election.
     pub fn clear(&mut self) {
         *self = Self::default();

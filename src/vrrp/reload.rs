@@ -11,6 +11,7 @@ use super::auth::Sequences;
 use super::event::InstanceId;
 use super::fsm::Input;
 use super::group::{Group, GroupId, Tally};
+use super::history::{Blame, Ended, Origin, Why};
 use super::instance::{Instance, Machine, say};
 use super::job::{Job, Progress};
 use super::notify::{self, Word};
@@ -281,6 +282,11 @@ impl Engine {
         let Some(added) = matching.added.get(position).copied() else { return false };
         if let Some(config) = r.new.instances.get(added) {
             let id = self.instances.add(|id| Instance::new(id, config.clone(), moment.now));
+            if self.running()
+                && let Some(instance) = self.instances.get_mut(id)
+            {
+                instance.history.origin = Origin::Added;
+            }
             if let Some(slot) = r.ids.get_mut(added) {
                 *slot = Some(id);
             }
@@ -372,11 +378,12 @@ impl Engine {
                 new.interface
             );
         }
-        self.follow(moment, id, Input::Shutdown);
+        self.follow(moment, id, Input::Shutdown, &Blame::Own(Why::Moved));
         if let Some(instance) = self.instance_mut(id) {
             instance.was_master = false;
             instance.sequences = Sequences::default();
             instance.senders.clear();
+            instance.history.origin = Origin::Moved;
             instance.master_interval = new.advert_int;
             instance.last_sent_from = None;
         }
@@ -505,6 +512,9 @@ impl Engine {
             references.push(reference);
         }
         if let Some(instance) = self.instances.get_mut(id) {
+            if instance.standing.faults > 0 && standing.faults == 0 {
+                instance.history.ended = Some(Ended::Reload);
+            }
             instance.references = references;
             instance.standing = standing;
         }
@@ -537,7 +547,7 @@ impl Engine {
     fn remove(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
         let Some(instance) = self.instance_mut(id) else { return };
         say!(info, *instance, "removed by the new configuration");
-        self.follow(moment, id, Input::Shutdown);
+        self.follow(moment, id, Input::Shutdown, &Blame::Own(Why::Stopped));
         // An instance that never started has nothing to announce.
         let waiting = matches!(self.phase, Phase::Waiting { .. });
         let settings = Arc::clone(&self.config);

@@ -4,11 +4,13 @@
 use super::event::InstanceId;
 use super::fsm::{self, Input, Step};
 use super::health::Health;
+use super::history::Why;
 use super::instance::{Instance, Machine, peer, say};
 use super::limit::{Corrections, Reason};
 use super::{Action, Engine, Moment, Timer, timing};
 use crate::base::Instant;
 use crate::model::vrrp::Preempt;
+use crate::status::cause::{Cause, Change};
 use crate::status::vrrp::State;
 
 impl Engine {
@@ -17,7 +19,13 @@ impl Engine {
     ///
     /// INIT, which is entered when an instance ends, leaves addresses and notices to the caller, which knows whether
     /// something else wants the addresses, and how the end is announced.
-    pub(super) fn enter(&mut self, moment: &mut Moment<'_>, id: InstanceId, to: State) {
+    pub(super) fn enter(
+        &mut self,
+        moment: &mut Moment<'_>,
+        id: InstanceId,
+        cause: Cause,
+        to: State,
+    ) {
         let Some(from) = self.instance(id).map(Instance::state) else { return };
         // When another member leads the group, this one's trackers have not been evaluated: adverts and notices need
         // the effective priority.
@@ -55,6 +63,7 @@ impl Engine {
         };
         instance.set_machine(machine);
         instance.since = moment.now;
+        instance.history.add(Change { at: moment.now, from, to, cause });
         instance.preempt_at = None;
         instance.disagreement = None;
         instance.willing = false;
@@ -145,7 +154,7 @@ impl Engine {
             late.as_secs(),
             late.subsec_micros()
         );
-        self.lead(moment, id, Input::Yield);
+        self.lead(moment, id, Input::Yield, Why::HeldUp(late));
         true
     }
 
@@ -194,7 +203,7 @@ impl Engine {
         instance.willing = true;
         self.recount(id);
         match fsm::step(state, Input::Timer { agreed: self.all_ready(id) }) {
-            Step::Enter(_) => self.lead(moment, id, Input::Rise),
+            Step::Enter(_) => self.lead(moment, id, Input::Rise, Why::Timer),
             Step::Wait => {
                 // Another member still hears its master. If that one goes silent too, that member decides.
                 let again = self.instance(id).map_or(moment.now, |i| moment.now + i.master_down());
@@ -214,8 +223,8 @@ impl Engine {
     }
 
     /// A master heard a better one: the whole group follows.
-    pub(super) fn yield_to_better(&mut self, moment: &mut Moment<'_>, id: InstanceId) {
-        self.lead(moment, id, Input::Yield);
+    pub(super) fn yield_to_better(&mut self, moment: &mut Moment<'_>, id: InstanceId, why: Why) {
+        self.lead(moment, id, Input::Yield, why);
     }
 
     /// Notes that an instance is to be reconsidered.
@@ -279,7 +288,7 @@ impl Engine {
         match self.common_health(id) {
             Health::Unfit => {
                 if !self.all_in_fault(id) && under_way != Some(Input::Unfit) {
-                    self.lead(moment, id, Input::Unfit);
+                    self.lead(moment, id, Input::Unfit, Why::Health);
                 }
             }
             // A running instance continues while a new script has no result; one that has not started waits.
@@ -288,7 +297,10 @@ impl Engine {
                 // Another member may have waited for this one.
                 if self.any_waits(id) && matches!(under_way, None | Some(Input::Unfit)) {
                     let at_once = self.all_in_init(id) && self.may_start_as_master(moment.now, id);
-                    self.lead(moment, id, if at_once { Input::Rise } else { Input::Fit });
+                    match at_once {
+                        true => self.lead(moment, id, Input::Rise, Why::Start),
+                        false => self.lead(moment, id, Input::Fit, Why::Health),
+                    }
                 }
             }
         }

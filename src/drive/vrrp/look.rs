@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use crate::base::Instant;
 use crate::status::Ask;
+use crate::status::cause::Histories;
 use crate::status::peer::Peers;
 use crate::status::vrrp::{Summary, Vrrp};
 use crate::vrrp::{Engine, Position};
@@ -85,6 +86,8 @@ pub enum Seen {
     State(Vrrp),
     /// The answer to [`Ask::Peers`].
     Peers(Peers),
+    /// The answer to [`Ask::Causes`].
+    Causes(Histories),
 }
 
 impl Seen {
@@ -93,6 +96,7 @@ impl Seen {
         match (self, next) {
             (Self::State(begun), Self::State(next)) => Self::State(begun.joined(next)),
             (Self::Peers(begun), Self::Peers(next)) => Self::Peers(begun.joined(next)),
+            (Self::Causes(begun), Self::Causes(next)) => Self::Causes(begun.joined(next)),
             (_, next) => next,
         }
     }
@@ -146,6 +150,10 @@ impl Looks {
             Ask::Peers => {
                 let (view, next) = engine.part_of_peers(now, begin, PART);
                 (Seen::Peers(view), next)
+            }
+            Ask::Causes => {
+                let (view, next) = engine.part_of_histories(now, begin, PART);
+                (Seen::Causes(view), next)
             }
         };
         match (next, self.waiting.front_mut()) {
@@ -206,22 +214,26 @@ mod tests {
         looks.ask(7, Ask::State);
         looks.ask(8, Ask::Peers);
         looks.ask(9, Ask::State);
+        looks.ask(10, Ask::Causes);
         let mut answers = Vec::new();
         while let Some(part) = looks.part(&engine, Instant::ZERO) {
             let length = match &part.view {
                 Seen::State(view) => view.instances.len(),
                 Seen::Peers(view) => view.instances.len(),
+                Seen::Causes(view) => view.instances.len(),
             };
             assert!(length <= PART);
             answers.extend(views.join(part));
         }
         let whole = engine.view(Instant::ZERO);
         assert_eq!(whole.instances.len(), 200);
-        let [first, (8, Seen::Peers(peers)), third] = answers.as_slice() else {
+        let [first, (8, Seen::Peers(peers)), third, (10, Seen::Causes(causes))] =
+            answers.as_slice()
+        else {
             panic!("{answers:?}");
         };
         assert_eq!([first, third], [&(7, Seen::State(whole.clone())), &(9, Seen::State(whole))]);
-        assert_eq!(peers.instances.len(), 200);
+        assert_eq!((peers.instances.len(), causes.instances.len()), (200, 200));
     }
 
     #[test]

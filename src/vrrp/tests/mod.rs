@@ -19,6 +19,7 @@ mod addresses;
 mod adverts;
 mod announcements;
 mod budget;
+mod causes;
 mod fifos;
 mod filters;
 mod groups;
