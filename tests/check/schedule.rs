@@ -445,3 +445,20 @@ fn attempts_and_operations_are_counted_by_their_results() {
     bench.reload(&pair_with(|service| service.servers.push(real(73))));
     assert_eq!(bench.engine.view(bench.now).counters.refused, 1);
 }
+
+/// Only pages wait at least as long as a retry while their server is down.
+#[test]
+fn a_connection_to_a_server_that_is_down_is_tried_by_its_delay_loop() {
+    let config = with_check(|check| {
+        check.delay_loop = Duration::from_secs(2);
+        check.delay_before_retry = Duration::from_secs(9);
+        check.retry = 0;
+    });
+    let mut bench = Bench::settled(&config);
+    bench.answer("10.0.0.71:80", Answer::Refuses);
+    bench.seconds(5);
+    assert_eq!(bench.pool(), "72*1");
+    let start = bench.now;
+    let tried = attempts(&mut bench, start, Duration::from_secs(6));
+    assert_eq!(tried.len(), 3, "{tried:?}");
+}

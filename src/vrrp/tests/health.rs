@@ -112,6 +112,32 @@ fn a_script_runs_every_interval_and_its_results_count_by_rise_and_fall() {
 }
 
 #[test]
+fn a_script_keeps_its_phase_and_catches_nothing_up() {
+    let mut host = Host::new(tracked(0));
+    let start = host.now;
+    host.end_run(RunEnd::Exit(0));
+    // Begun late, the next run is still due when it was due.
+    host.look();
+    host.now = start + 1_300 * MS;
+    host.event(Event::Timer);
+    assert_eq!(host.runs(), 1);
+    host.end_run(RunEnd::Exit(0));
+    host.look();
+    host.pass(690 * MS);
+    assert_eq!(host.runs(), 0);
+    host.pass(20 * MS);
+    assert_eq!(host.runs(), 1);
+    host.end_run(RunEnd::Exit(0));
+    // After a long stall it runs once.
+    host.look();
+    host.now = start + 30 * SECOND;
+    host.event(Event::Timer);
+    host.end_run(RunEnd::Exit(0));
+    host.pass(900 * MS);
+    assert_eq!(host.runs(), 1);
+}
+
+#[test]
 fn a_script_that_does_not_end_is_not_started_again_until_the_runner_is() {
     let mut host = Host::new(tracked(0));
     host.look();

@@ -378,3 +378,17 @@ fn a_delay_before_preemption_outlives_a_reload_that_leaves_it_alone() {
     let changed = reloaded_in_the_delay(|instance| instance.preempt = Preempt::After(6 * SECOND));
     assert!(changed > 6 * SECOND, "{changed:?}");
 }
+
+#[test]
+fn a_backup_of_version_2_waits_by_a_new_interval_at_once() {
+    let mut config = failover(100);
+    let mut host = Host::new(config.clone());
+    host.hear(PEER, 200);
+    config.instances[0].advert_int = 2 * SECOND;
+    reload(&mut host, &config);
+    // Three intervals of two seconds, and the skew.
+    host.pass(6_500 * MS);
+    assert_eq!(host.state(), State::Backup);
+    host.pass(SECOND);
+    assert_eq!(host.state(), State::Master);
+}

@@ -83,3 +83,18 @@ fn queues_are_as_long_as_all_instances_need_together() {
     assert_eq!(size(ReceiveBuffers::Advert(2), None), 2 * (40 + 32));
     assert_eq!(size(ReceiveBuffers::Bytes(u32::MAX), None), 2 * u64::from(u32::MAX));
 }
+
+#[test]
+fn queues_shrink_with_the_instances() {
+    let mut config = failover(100);
+    config.receive_buffers = ReceiveBuffers::Bytes(1_000);
+    let mut second = config.instances[0].clone();
+    second.name = "VRRP2".into();
+    second.vrid = Vrid::new(42).unwrap();
+    config.instances.push(second);
+    let mut host = Host::new(config.clone());
+    assert_eq!(host.engine.receive_buffer(), 2_000);
+    config.instances.pop();
+    host.event(Event::Reload(Arc::new(config)));
+    assert_eq!(host.engine.receive_buffer(), 1_000);
+}
