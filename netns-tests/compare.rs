@@ -149,7 +149,7 @@ fn named<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
     lines.flat_map(str::split_whitespace).collect()
 }
 
-fn start(lab: &Lab, node: &Node, program: &Program, text: &str) -> Res<Daemon> {
+pub fn start(lab: &Lab, node: &Node, program: &Program, text: &str) -> Res<Daemon> {
     node.write(CONF, text, 0o644)?;
     let mark = lab.mark();
     let daemon = program.start(node)?;
@@ -179,7 +179,7 @@ fn start(lab: &Lab, node: &Node, program: &Program, text: &str) -> Res<Daemon> {
 }
 
 /// A machine with two interfaces and a third one that is down.
-fn prepared(lab: &mut Lab, name: &str) -> Res<Node> {
+pub fn prepared(lab: &mut Lab, name: &str) -> Res<Node> {
     let node = machine(lab, name)?;
     node.ip("link add down0 type veth peer name down1\n\
              addr add 2001:db8::71/64 dev enp0s8 nodad\n")?;

@@ -18,6 +18,7 @@ mod command;
 mod compare;
 mod demo;
 mod dr;
+mod dump;
 mod failover;
 mod fifo;
 mod firewall;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         failover::CASES,
         nat::CASES,
         dr::CASES,
+        dump::CASES,
         haproxy::CASES,
         reload::CASES,
         fifo::CASES,

@@ -31,6 +31,7 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "daemon")]
 pub mod drive;
+pub mod dump;
 #[cfg(feature = "daemon")]
 pub mod ipc;
 #[cfg(feature = "daemon")]

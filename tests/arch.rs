@@ -7,9 +7,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Modules that build without the operating system.
-const CORE: [&str; 12] = [
-    "base", "wire", "model", "status", "plan", "track", "vrrp", "bfd", "check", "config", "sim",
-    "lib",
+const CORE: [&str; 13] = [
+    "base", "wire", "model", "status", "plan", "track", "vrrp", "bfd", "check", "config", "dump",
+    "sim", "lib",
 ];
 
 /// Every folder with code.

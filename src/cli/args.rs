@@ -59,6 +59,8 @@ pub struct Options {
     pub facility: Facility,
     /// Log to this file as well.
     pub log_file: Option<PathBuf>,
+    /// Directory for temporary files.
+    pub temporary: PathBuf,
     /// Do not log to syslog.
     pub no_syslog: bool,
     /// The umask of new files; none: what the configuration says.
@@ -114,6 +116,7 @@ impl Default for Options {
             detail: 0,
             facility: Facility::DAEMON,
             log_file: None,
+            temporary: "/tmp".into(),
             no_syslog: false,
             umask: None,
             keep_vrrp: false,
@@ -362,10 +365,9 @@ where
     I::Item: Into<OsString>,
 {
     let mut reader = Reader {
-        options: Options::default(),
+        options: Options { temporary: temporary.into(), ..Options::default() },
         test: None,
         errors: Vec::new(),
-        temporary: temporary.into(),
         console_at: false,
     };
     // lexopt takes the first word as the name of the program.
@@ -392,7 +394,6 @@ struct Reader {
     options: Options,
     test: Option<Option<PathBuf>>,
     errors: Vec<String>,
-    temporary: OsString,
     console_at: bool,
 }
 
@@ -455,7 +456,7 @@ impl Reader {
             }
             What::LogFile => {
                 let name = if value.is_empty() { DEFAULT_LOG.into() } else { value };
-                o.log_file = Some(PathBuf::from(&self.temporary).join(name));
+                o.log_file = Some(o.temporary.join(name));
             }
             What::NoSyslog => o.no_syslog = true,
             What::Umask => {

@@ -86,8 +86,8 @@ pub enum ToRole {
         /// Leave the kernel's objects as they are (`--dont-release-vrrp`, `--dont-release-ipvs`).
         keep: bool,
     },
-    /// Log the counters.
-    Count,
+    /// Write files, or log counters, as keepalived does at a signal. Roles that have nothing to show ignore it.
+    Dump(Asked),
     /// For `api`: the answer to its request.
     Answer(Answer),
 }
@@ -107,7 +107,7 @@ impl ToRole {
             Self::Ipvs { .. } => "Ipvs",
             Self::Observed(_) => "Observed",
             Self::Stop { .. } => "Stop",
-            Self::Count => "Count",
+            Self::Dump(_) => "Dump",
             Self::Answer(_) => "Answer",
         }
     }
@@ -140,10 +140,45 @@ pub enum FromRole {
     },
     /// From `api`: a request to the supervisor.
     Ask(Question),
+    /// The content of a file that was asked for comes as descriptor (sealed memory). The supervisor writes it, because a
+    /// role may create no files.
+    Dump(DumpFile),
     /// This role received the signal that requests a reload.
     ReloadWanted,
     /// Everything is undone; the process exits next.
     Done,
+}
+
+/// What keepalived's signals ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asked {
+    /// SIGUSR1: write the whole state.
+    Data,
+    /// SIGUSR2: write the counters.
+    Stats,
+    /// SIGRTMAX-1: write the counters, then set them to zero.
+    StatsClear,
+    /// SIGRTMIN+2: write the state of the instances as JSON.
+    Json,
+}
+
+/// A file that keepalived writes when it is asked to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum DumpFile {
+    /// `keepalived.json`
+    Json,
+    /// `keepalived.stats`
+    Stats,
+}
+
+impl DumpFile {
+    /// The process that writes it.
+    #[must_use]
+    pub const fn writer(self) -> RoleName {
+        match self {
+            Self::Json | Self::Stats => RoleName::Vrrp,
+        }
+    }
 }
 
 /// The state of a role that the supervisor stores for its next process.

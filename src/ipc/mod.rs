@@ -21,7 +21,8 @@ pub use catalogue::{Announced, Catalogue, Change, Chosen, Index};
 pub use difference::Difference;
 pub use frame::SendError;
 pub use message::{
-    Answer, CheckerPart, Deliver, FromConfig, FromRole, FromRunner, LoadReport, LoadRequest,
-    Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told, VrrpPart,
+    Answer, Asked, CheckerPart, Deliver, DumpFile, FromConfig, FromRole, FromRunner, LoadReport,
+    LoadRequest, Memory, Needs, Question, Remark, RoleName, RunnerPart, ToRole, ToRunner, Told,
+    VrrpPart,
 };
 pub use peer::Peer;

@@ -106,11 +106,7 @@ pub struct Settings {
     pub dump_with_instance: bool,
     /// `state_dump_file`
     pub state_file: Option<Box<[u8]>>,
-    /// `stats_dump_file`
-    pub stats_file: Option<Box<[u8]>>,
-    /// `json_dump_file`
-    pub json_file: Option<Box<[u8]>>,
-    /// `json_version`
+    /// `json_version`: 1 or 2.
     pub json_version: u8,
 }
 

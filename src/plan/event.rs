@@ -198,6 +198,13 @@ impl<C: Copy + PartialEq> Table<C> {
             .is_some_and(|place| self.observed.has(place))
     }
 
+    /// The address of an entry, if it is an address that exists now.
+    #[must_use]
+    pub fn held(&self, id: ObjectId) -> Option<Prefix> {
+        let address = self.entry(id)?.object.address()?.prefix;
+        self.is_present(id).then_some(address)
+    }
+
     /// Where the address of an entry is, if it is an address and its interface exists.
     #[must_use]
     pub fn address(&self, id: ObjectId) -> Option<(IfIndex, IpAddr)> {

@@ -67,7 +67,7 @@ async fn serve(mut control: Control, listener: UnixListener) -> Exit {
                     role.rounds.answer(id, Party::Supervisor, told);
                 }
                 // Every role receives it; this one has no counters.
-                Order::Do(ToRole::Count, _) | Order::Tick => {}
+                Order::Do(ToRole::Dump(_), _) | Order::Tick => {}
                 Order::Do(message, _) => control.unexpected(&message),
             },
             answer = next(&mut role.vrrp) => match answer {

@@ -18,7 +18,7 @@ use crate::check::Limits;
 use crate::cli::exit::Exit;
 use crate::drive::check::{Driver, Output};
 use crate::ipc::{
-    Ask, Catalogue, CheckerPart, Difference, FromRole, FromRunner, Memory, RoleName, ToRole,
+    Ask, Asked, Catalogue, CheckerPart, Difference, FromRole, FromRunner, Memory, RoleName, ToRole,
     ToRunner, Told, frame,
 };
 use crate::model::Lvs;
@@ -171,7 +171,8 @@ impl Role {
             },
             ToRole::Observed(reports) => self.driver.reports(reports),
             ToRole::Stop { keep } => self.driver.stop(keep),
-            ToRole::Count => self.count(),
+            ToRole::Dump(Asked::Stats | Asked::StatsClear) => self.count(),
+            ToRole::Dump(Asked::Data | Asked::Json) => {}
             ToRole::Resume(Memory::Vrrp(_)) | ToRole::Ipvs { .. } | ToRole::Answer(_) => {
                 control.unexpected(&message);
             }
@@ -217,7 +218,7 @@ impl Role {
     fn count(&self) {
         let view = self.driver.view();
         let c = &view.counters;
-        tracing::info!(
+        tracing::debug!(
             "statistics: checks {}, good {}, failed {}, not tried {}, repeated {}; changes of the \
              IPVS table {}, refused {}, corrected {}",
             c.attempts,

@@ -135,8 +135,8 @@ impl Running {
 /// What happened to a role.
 #[derive(Debug)]
 pub enum Happened {
-    /// It sent a message.
-    Said(FromRole),
+    /// It sent a message, with a descriptor perhaps.
+    Said(FromRole, Option<OwnedFd>),
     /// Its process ended. Its messages were processed before.
     Ended(Ended),
     RestartDue,
@@ -323,7 +323,7 @@ impl Child {
                 () = ending(process) => Heard::End,
             };
             match heard {
-                Heard::Message(message, _) => {
+                Heard::Message(message, fds) => {
                     let kibibytes = i64::try_from(peer.length() / 1024).unwrap_or(i64::MAX / 2);
                     *talk = (*talk - 1 - kibibytes).max(-8 * TALK);
                     running.silent_at = Instant::now() + self.patience;
@@ -338,7 +338,7 @@ impl Child {
                     if running.ending.is_some() {
                         running.heard_while_it_ends();
                     }
-                    return Happened::Said(message);
+                    return Happened::Said(message, fds.into_iter().next());
                 }
                 Heard::Nonsense => *talk -= 1,
                 Heard::End => break,

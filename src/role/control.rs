@@ -13,7 +13,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 use super::child::ORPHANED;
 use super::table::{BEAT, TICK};
 use super::{Setup, Start};
-use crate::ipc::{FromRole, Peer, RoleName, ToRole, frame};
+use crate::ipc::{Asked, FromRole, Peer, RoleName, ToRole, frame};
 use crate::sys::channel::Channel;
 use crate::sys::memfd;
 
@@ -93,19 +93,6 @@ impl<P: DeserializeOwned> Prepared<P> {
     pub fn abandon(&mut self) {
         self.0 = None;
     }
-}
-
-/// The requests of keepalived's signals.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// SIGUSR1: write the whole state.
-    Data,
-    /// SIGUSR2: write the counters.
-    Counts,
-    /// SIGRTMAX-1: reset the counters.
-    Clear,
-    /// SIGRTMIN+2: write the whole state as JSON.
-    Json,
 }
 
 /// Orders, from the supervisor or by signal.
@@ -201,6 +188,11 @@ impl Control {
         let _ = self.supervisor.post(message, Vec::new());
     }
 
+    /// The same with a descriptor.
+    pub fn send(&mut self, message: &FromRole, fd: OwnedFd) {
+        let _ = self.supervisor.post(message, vec![fd]);
+    }
+
     /// Requests a tick within [`TICK`], so that work that comes up until then is done in one go.
     pub fn tick_soon(&mut self) {
         self.due.get_or_insert_with(|| Instant::now() + TICK);
@@ -290,10 +282,7 @@ impl Control {
                     return order;
                 },
                 _ = self.hangup.recv() => self.tell(&FromRole::ReloadWanted),
-                what = asked(&mut self.asking) => match what {
-                    Asked::Counts => return Order::Do(ToRole::Count, None),
-                    other => not_served(other),
-                },
+                what = asked(&mut self.asking) => return Order::Do(ToRole::Dump(what), None),
                 _ = self.beat.tick() => {
                     if self.beats {
                         let _ = self.supervisor.offer(&FromRole::Alive);
@@ -350,21 +339,10 @@ pub(super) async fn asked(signals: &mut [Signal; 4]) -> Asked {
     let [data, stats, clear, json] = signals;
     tokio::select! {
         _ = data.recv() => Asked::Data,
-        _ = stats.recv() => Asked::Counts,
-        _ = clear.recv() => Asked::Clear,
+        _ = stats.recv() => Asked::Stats,
+        _ = clear.recv() => Asked::StatsClear,
         _ = json.recv() => Asked::Json,
     }
-}
-
-/// Logs that a signal is not supported.
-pub(super) fn not_served(what: Asked) {
-    let name = match what {
-        Asked::Data => "SIGUSR1 (DATA)",
-        Asked::Counts => "SIGUSR2 (STATS)",
-        Asked::Clear => "STATS_CLEAR",
-        Asked::Json => "JSON",
-    };
-    tracing::warn!("signal {name} is not supported by this version");
 }
 
 #[cfg(test)]

@@ -311,7 +311,7 @@ impl Runner {
                 }
             }
             // `serve` handles the first of these; the second reaches every role, and this one has no counters.
-            ToRole::Stop { .. } | ToRole::Count => {}
+            ToRole::Stop { .. } | ToRole::Dump(_) => {}
             ToRole::Resume(_)
             | ToRole::Ipvs { .. }
             | ToRole::Observed(_)

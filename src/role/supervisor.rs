@@ -4,6 +4,7 @@
 //! its part and reports that it is ready. Only then are they told to apply it. A failure before that leaves the running
 //! configuration in force. The start works in the same way, without a previous configuration.
 
+mod dump;
 mod files;
 pub mod first;
 mod place;
@@ -23,7 +24,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant as Time;
 
 use super::child::{Child, Ended, Happened};
-use super::control::{Asked, asked, asking, at, not_served};
+use super::control::{asked, asking, at};
 use super::load::{LoadError, Loaded, Parts, Reader};
 use super::pidfile::PidFile;
 use super::socket::ControlSocket;
@@ -33,18 +34,19 @@ use super::{Setup, confine, load};
 use crate::base::Instant;
 use crate::cli::args::Options;
 use crate::cli::exit::Exit;
-use crate::ipc::{FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
-use crate::log;
+use crate::ipc::{Asked, FromRole, LoadReport, Memory, Needs, RoleName, ToRole};
 use crate::status::vrrp::Summary;
 use crate::status::{TrackReport, daemon};
 use crate::sys::clock;
 use crate::sys::process::{self, Exit as End};
+use dump::Dumps;
 pub use files::PidFiles;
 use files::{has_services, services_file};
 pub use first::First;
 pub use place::{DIRECTORY, Place};
 use reload::Reload;
-use start::CHANNELS;
+pub use start::log_settings;
+use start::{CHANNELS, setup};
 
 /// Roles in the order in which they are sent a new configuration: the runner, which executes requests, before the roles
 /// that send them.
@@ -90,6 +92,7 @@ struct Supervisor {
     /// Where the checker records its virtual servers for a later process.
     services: Option<PathBuf>,
     socket: Option<ControlSocket>,
+    dumps: Dumps,
     /// When it started.
     since: Instant,
     children: [Child; 4],
@@ -220,6 +223,7 @@ impl Supervisor {
             place: place.clone(),
             pid_file: pid_files.supervisor,
             socket: pid_files.socket,
+            dumps: Dumps::default(),
             since: clock::now(),
             setup,
             services,
@@ -335,7 +339,10 @@ impl Supervisor {
     /// Processes an event; returns how the daemon should end, if it should.
     fn take(&mut self, turn: Turn) -> Option<Ending> {
         match turn {
-            Turn::Child(role, Happened::Said(message)) => self.said(role, message),
+            Turn::Child(role, Happened::Said(FromRole::Dump(file), content)) => {
+                self.dump(role, file, content);
+            }
+            Turn::Child(role, Happened::Said(message, _)) => self.said(role, message),
             Turn::Child(role, Happened::Ended(ended)) => return self.ended(role, ended),
             Turn::Child(role, Happened::RestartDue) => self.start_again(role),
             Turn::Loaded(result) => return self.loaded(result),
@@ -345,12 +352,11 @@ impl Supervisor {
                 tracing::debug!("stopping because of {name}");
                 return Some(Ending { exit: Exit::Ok });
             }
-            Turn::Asked(Asked::Counts) => {
+            Turn::Asked(what) => {
                 for child in &mut self.children {
-                    child.tell(&ToRole::Count, Vec::new());
+                    child.tell(&ToRole::Dump(what), Vec::new());
                 }
             }
-            Turn::Asked(other) => not_served(other),
             Turn::Orphans => {
                 process::reap_orphans();
                 // A child of the daemon itself may have come first, so orphans behind it are reaped later.
@@ -440,8 +446,8 @@ impl Supervisor {
                 self.reload_due = true;
                 self.pass_on_soon();
             }
-            // Its process ends next.
-            FromRole::Done => {}
+            // Its process ends next. A file comes with a descriptor and is no matter of this.
+            FromRole::Done | FromRole::Dump(_) => {}
         }
     }
 
@@ -548,38 +554,6 @@ async fn ended(reader: Option<&Reader>) {
     match reader {
         Some(reader) => reader.ended().await,
         None => core::future::pending().await,
-    }
-}
-
-/// Where the processes of this daemon log.
-#[must_use]
-pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
-    log::Settings {
-        identity: "EverVIP".into(),
-        suffix: place.suffix(),
-        syslog: !options.no_syslog,
-        facility: options.facility,
-        console: options.console,
-        file: options.log_file.clone(),
-        detail: options.detail,
-    }
-}
-
-/// The setup that is sent to each role first.
-fn setup(options: &Options, place: &Place, user: Option<(u32, u32)>) -> Setup {
-    Setup {
-        log: log_settings(options, place),
-        keep: false,
-        undo: false,
-        again: false,
-        ignore_sigint: options.ignore_sigint,
-        watch_addresses: options.watch_addresses,
-        no_bfd: !options.bfd,
-        user,
-        core_files: options.core_files,
-        umask: options.umask,
-        mark: place.mark(options),
-        writes: None,
     }
 }
 

@@ -2,6 +2,7 @@
 //! time: netlink, other processes, decoding configurations.
 
 mod bfd;
+mod dump;
 mod host;
 mod snapshot;
 mod writer;
@@ -23,7 +24,8 @@ use crate::cli::exit::Exit;
 use crate::drive::vrrp::look::{Seen, Summaries, Views};
 use crate::drive::vrrp::{Driver, Handle, Hooks, Input, Output, Scheduling};
 use crate::ipc::{
-    Catalogue, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart, frame,
+    Asked, Catalogue, FromRole, FromRunner, Memory, RoleName, ToRole, ToRunner, Told, VrrpPart,
+    frame,
 };
 use crate::kernel::monitor::{Change, Monitor};
 use crate::kernel::netlink::Requests;
@@ -39,6 +41,7 @@ use crate::sys::poll::Wake;
 use crate::sys::{clock, process, sched};
 use crate::vrrp::{Event, RunId, filter_tables};
 use bfd::Bfds;
+use dump::Dumps;
 use host::HostSettings;
 use writer::Writer;
 
@@ -67,8 +70,8 @@ pub(super) async fn run(mut control: Control) -> Exit {
 /// What a view is for.
 #[derive(Clone, Copy, Debug)]
 enum Look {
-    /// For the log.
-    Log,
+    /// For a file.
+    Dump(Asked),
     /// An answer to `api`.
     Answer(u64),
 }
@@ -115,6 +118,7 @@ struct Role {
     watch_daemons: bool,
     standing: Standing,
     host: HostSettings,
+    dumps: Dumps,
     /// The kernel is left as it is at the end of this process.
     keep: bool,
 }
@@ -164,6 +168,7 @@ impl Role {
             watch_daemons: false,
             standing: Standing::new(RoleName::Vrrp),
             host: HostSettings::default(),
+            dumps: Dumps::default(),
             keep: false,
         })
     }
@@ -259,6 +264,7 @@ impl Role {
                     };
                     self.bfds.have(&part.vrrp.bfds, self.standing.bfd(&part.global));
                     let config = Arc::new(part.vrrp);
+                    self.dumps.have(&part.global, Arc::clone(&config));
                     self.configs.push(Arc::clone(&config));
                     self.tell(Input::Reload { config, scheduling });
                 }
@@ -274,7 +280,7 @@ impl Role {
                 self.event(Event::Resume(summary));
             }
             ToRole::Ipvs { works } => self.event(Event::Ipvs { works }),
-            ToRole::Count => self.look(Ask::State, Look::Log),
+            ToRole::Dump(what) => self.look(Ask::State, Look::Dump(what)),
             ToRole::Stop { keep } => {
                 self.keep = keep;
                 self.event(Event::Stop { keep_addresses: keep });
@@ -316,7 +322,7 @@ impl Role {
     }
 
     /// A view of the engine arrived.
-    fn seen(&mut self, request: u64, view: Seen) {
+    fn seen(&mut self, control: &mut Control, request: u64, view: Seen) {
         match (self.looks.remove(&request), view) {
             (Some(Look::Answer(id)), Seen::State(view)) => {
                 self.peers.answer(id, Told::Vrrp(Box::new(view)));
@@ -327,8 +333,8 @@ impl Role {
             (Some(Look::Answer(id)), Seen::Causes(view)) => {
                 self.peers.answer(id, Told::Causes(Box::new(view)));
             }
-            (Some(Look::Log), Seen::State(view)) => count(&view),
-            (Some(Look::Log), _) | (None, _) => {}
+            (Some(Look::Dump(what)), Seen::State(view)) => self.dumps.write(control, what, &view),
+            (Some(Look::Dump(_)), _) | (None, _) => {}
         }
     }
 
@@ -436,7 +442,7 @@ impl Role {
                 }
                 Output::Part(part) => {
                     if let Some((request, view)) = self.views.join(*part) {
-                        self.seen(request, view);
+                        self.seen(control, request, view);
                     }
                 }
                 Output::Reloaded => {
@@ -505,36 +511,6 @@ fn real_time(driver: Driver) {
         log::flush(Duration::from_millis(200));
         std::process::exit(i32::from(u8::from(Exit::Internal)));
     }
-}
-
-/// Logs the counters: a line for each instance, and one for packets that belong to none.
-fn count(view: &Vrrp) {
-    for i in &view.instances {
-        let c = &i.counters;
-        let dropped: Vec<String> = c
-            .dropped()
-            .into_iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(reason, count)| format!("{reason} {count}"))
-            .collect();
-        let dropped = if dropped.is_empty() { "none".into() } else { dropped.join(", ") };
-        tracing::info!(
-            instance = %i.name,
-            "({}) statistics: adverts received {}, sent {}, not sent {}; became master {}, \
-             released master {}; dropped: {dropped}",
-            i.name,
-            c.adverts_received,
-            c.adverts_sent,
-            c.adverts_unsent,
-            c.became_master,
-            c.released_master
-        );
-    }
-    tracing::info!(
-        "statistics: packets for unknown VRIDs {}, malformed packets {}",
-        view.unknown_vrid,
-        view.malformed
-    );
 }
 
 /// Ready at once when there is something to write, never otherwise.

@@ -1,6 +1,7 @@
 //! Views of the VRRP engine.
 
 use core::net::IpAddr;
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -146,6 +147,7 @@ impl Vrrp {
         {
             begun.objects_present += rest.objects_present;
             begun.objects_missing.extend(rest.objects_missing);
+            begun.addresses_held.extend(rest.addresses_held);
         }
         self.instances.extend(instances);
         self.groups.extend(groups);
@@ -169,6 +171,10 @@ pub struct Instance {
     pub effective_priority: u8,
     /// The master it hears.
     pub master: Option<IpAddr>,
+    /// The priority of that master's adverts.
+    pub master_priority: Option<u8>,
+    /// The interval of that master's adverts; its own if it hears none.
+    pub master_interval: Duration,
     /// Why it is in FAULT, in words; empty otherwise.
     pub faults: Vec<String>,
     /// Number of addresses, routes and other objects that it adds to the kernel as master.
@@ -177,6 +183,8 @@ pub struct Instance {
     pub objects_present: usize,
     /// Objects that the kernel refuses or that wait for something.
     pub objects_missing: Vec<MissingObject>,
+    /// Its addresses that exist now on their interfaces.
+    pub addresses_held: Vec<Prefix>,
     pub counters: Counters,
 }
 

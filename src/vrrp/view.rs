@@ -163,10 +163,13 @@ impl Engine {
             priority: i.config.priority.get(),
             effective_priority: i.effective_priority,
             master: i.master.map(|(source, _)| source),
+            master_priority: i.master.map(|(_, priority)| priority),
+            master_interval: i.master_interval,
             faults: self.faults(i),
             objects_wanted: i.entries.len(),
             objects_present: entries.iter().filter(|e| self.objects.is_present(**e)).count(),
             objects_missing: entries.iter().filter_map(|e| self.missing(i, *e)).collect(),
+            addresses_held: entries.iter().filter_map(|e| self.objects.held(*e)).collect(),
             counters: i.counters,
         }
     }

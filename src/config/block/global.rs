@@ -334,18 +334,18 @@ block! {
         tmp_config_directory: First<OnlyPath> = "tmp_config_directory", lenient, dead, otherwise("memory");
         /// Put the names of instance and namespace into names of dump files.
         data_use_instance: One<Bool> = "data_use_instance", later, default(Bool(false));
-        /// Form of the JSON dump.
-        json_version: One<JsonVersion> = "json_version", lenient, later, default(JsonVersion(1));
+        /// Form of `keepalived.json`: 1 for a list of instances, 2 for an object with instances and tracked processes.
+        json_version: One<JsonVersion> = "json_version", lenient, default(JsonVersion(1));
         /// Directory of the distribution's tables of route names.
         iproute_usr_dir: One<OnlyPath> = "iproute_usr_dir", lenient, otherwise("/usr/lib/iproute2, then /usr/share/iproute2");
         /// Directory of this machine's tables of route names.
         iproute_etc_dir: One<OnlyPath> = "iproute_etc_dir", lenient, default(OnlyPath(b"/etc/iproute2".as_slice().into()));
         /// File of the dump on SIGUSR1.
         state_dump_file: One<OnlyPath> = "state_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.data".as_slice().into()));
-        /// File of the dump on SIGUSR2.
-        stats_dump_file: One<OnlyPath> = "stats_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.stats".as_slice().into()));
-        /// File of the JSON dump.
-        json_dump_file: One<OnlyPath> = "json_dump_file", lenient, later, default(OnlyPath(b"/tmp/keepalived.json".as_slice().into()));
+        /// Without effect, as in keepalived: SIGUSR2 makes `keepalived.stats` in the directory for temporary files.
+        stats_dump_file: One<OnlyPath> = "stats_dump_file", lenient, dead;
+        /// Without effect, as in keepalived: the signal JSON makes `keepalived.json` in the directory for temporary files.
+        json_dump_file: One<OnlyPath> = "json_dump_file", lenient, dead;
     }
 }
 

@@ -182,8 +182,6 @@ fn settings(root: &Root, cx: &mut Load<'_>) -> Settings {
         temporary_directory: cx.draft.global().tmp_config_directory.value().map(|p| p.0.clone()),
         dump_with_instance: cx.draft.global().data_use_instance().0,
         state_file: path(&cx.draft.global().state_dump_file),
-        stats_file: path(&cx.draft.global().stats_dump_file),
-        json_file: path(&cx.draft.global().json_dump_file),
         json_version: cx.draft.global().json_version().0,
     }
 }

@@ -3,7 +3,8 @@
 
 use std::os::unix::ffi::OsStrExt;
 
-use super::{Memory, ROLES, Reload, RoleName, Setup, Supervisor, ToRole};
+use super::{Memory, Options, Place, ROLES, Reload, RoleName, Setup, Supervisor, ToRole};
+use crate::log;
 use crate::sys::channel::Channel;
 
 /// Roles that `api` queries.
@@ -164,5 +165,37 @@ impl Supervisor {
                 self.pass_on_soon();
             }
         }
+    }
+}
+
+/// Where the processes of this daemon log.
+#[must_use]
+pub fn log_settings(options: &Options, place: &Place) -> log::Settings {
+    log::Settings {
+        identity: "EverVIP".into(),
+        suffix: place.suffix(),
+        syslog: !options.no_syslog,
+        facility: options.facility,
+        console: options.console,
+        file: options.log_file.clone(),
+        detail: options.detail,
+    }
+}
+
+/// The setup that is sent to each role first.
+pub(super) fn setup(options: &Options, place: &Place, user: Option<(u32, u32)>) -> Setup {
+    Setup {
+        log: log_settings(options, place),
+        keep: false,
+        undo: false,
+        again: false,
+        ignore_sigint: options.ignore_sigint,
+        watch_addresses: options.watch_addresses,
+        no_bfd: !options.bfd,
+        user,
+        core_files: options.core_files,
+        umask: options.umask,
+        mark: place.mark(options),
+        writes: None,
     }
 }
