@@ -34,7 +34,6 @@ use crate::kernel::object::Watch;
 use crate::log;
 use crate::model;
 use crate::plan::ChangeKind;
-use crate::status::vrrp::Vrrp;
 use crate::status::{Ask, TrackReport};
 use crate::sys::aio::Async;
 use crate::sys::poll::Wake;
