@@ -691,6 +691,7 @@ fn effective(mut model: Model) -> Model {
         max_auto_priority: all.max_auto_priority,
         min_auto_priority_delay: all.min_auto_priority_delay,
         umask: all.umask,
+        json_version: all.json_version,
         buffers: NetlinkBuffers {
             vrrp_requests: all.buffers.vrrp_requests,
             vrrp_requests_force: all.buffers.vrrp_requests_force,
