@@ -230,7 +230,9 @@ fn a_role_whose_restart_was_due_stays_when_a_reload_is_refused(lab: &mut Lab) ->
     signal_to(vrrp, Signal::SIGSTOP)?;
     daemon.signal(Signal::SIGHUP)?;
     lab.after(mark).log(&pair.svr1, "Starting runner process")?;
-    signal_to(vrrp, Signal::SIGKILL)?;
+    // As if the new configuration had crashed it; a killed one would take that with its next process.
+    signal_to(vrrp, Signal::SIGABRT)?;
+    signal_to(vrrp, Signal::SIGCONT)?;
     lab.after(mark).log(&pair.svr1, "reload refused, the running configuration stays in force")?;
     replaced(lab, &daemon, Role::Vrrp, vrrp)?;
     pair.cables[0].cut()?;
