@@ -261,7 +261,7 @@ pub fn stats(text: &str) -> Result<Vec<Statistics>, String> {
         match (indent, value) {
             (2, "") => heading = format!("{label}: "),
             (2, number) => {
-                drop(one.numbers.insert(label.into(), number.parse().map_err(|_| wrong())?))
+                one.numbers.insert(label.into(), number.parse().map_err(|_| wrong())?);
             }
             (4, number) => {
                 let number = number.parse().map_err(|_| wrong())?;
