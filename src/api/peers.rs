@@ -171,11 +171,7 @@ fn reason(kind: u8) -> (&'static str, &'static str) {
 /// If there is none, although the process answered.
 pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
     if let Some(Answer::Known(heard)) = &mut report.vrrp {
-        let names: Vec<String> = heard.instances.iter().map(|i| i.name.clone()).collect();
-        heard.instances.retain(|i| i.name == name);
-        if heard.instances.is_empty() {
-            return Err(NotFound::new("instance", name, names.iter().map(String::as_str)));
-        }
+        text::only(&mut heard.instances, name, |i| &i.name)?;
     }
     Ok(report)
 }
@@ -183,26 +179,20 @@ pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
 /// The text of a report.
 #[must_use]
 pub fn screen(report: &Report) -> String {
-    let mut text = String::new();
-    match &report.vrrp {
-        Some(Answer::Known(heard)) => {
-            for instance in &heard.instances {
-                of_instance(&mut text, instance, &report.at);
-            }
-            let left_out = [
-                (heard.unknown_vrid, "adverts for a VRID that no instance has"),
-                (heard.malformed, "packets of protocol 112 that belong to no instance"),
-            ];
-            for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
-                line(&mut text, &format!("{count} {what}"));
-            }
+    text::of_routers(report.vrrp.as_ref(), |heard| {
+        let mut text = String::new();
+        for instance in &heard.instances {
+            of_instance(&mut text, instance, &report.at);
         }
-        Some(Answer::Unknown { unknown }) => {
-            line(&mut text, &format!("virtual routers: unknown: {unknown}"));
+        let left_out = [
+            (heard.unknown_vrid, "adverts for a VRID that no instance has"),
+            (heard.malformed, "packets of protocol 112 that belong to no instance"),
+        ];
+        for (count, what) in left_out.into_iter().filter(|(count, _)| *count > 0) {
+            line(&mut text, &format!("{count} {what}"));
         }
-        None => line(&mut text, "the configuration has no virtual routers"),
-    }
-    text
+        text
+    })
 }
 
 fn of_instance(text: &mut String, instance: &Instance, now: &str) {

@@ -118,6 +118,11 @@ impl<T> Answer<T> {
     }
 }
 
+/// Whether a process that is wanted has answered.
+pub fn is_known<T>(answer: Option<&Answer<T>>) -> bool {
+    answer.is_none_or(|answer| answer.known().is_some())
+}
+
 /// The daemon as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Daemon {

@@ -59,6 +59,31 @@ pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
     Err(NotFound::new("instance, group or service", name, names.iter().map(String::as_str)))
 }
 
+/// Reduces a list of instances to the one with this name.
+///
+/// # Errors
+/// If there is none.
+pub fn only<T>(
+    instances: &mut Vec<T>,
+    name: &str,
+    name_of: impl Fn(&T) -> &str,
+) -> Result<(), NotFound> {
+    let Some(at) = instances.iter().position(|one| name_of(one) == name) else {
+        return Err(NotFound::new("instance", name, instances.iter().map(name_of)));
+    };
+    *instances = vec![instances.swap_remove(at)];
+    Ok(())
+}
+
+/// The text of a report about virtual routers alone.
+pub fn of_routers<T>(answer: Option<&Answer<T>>, known: impl FnOnce(&T) -> String) -> String {
+    match answer {
+        Some(Answer::Known(routers)) => known(routers),
+        Some(Answer::Unknown { unknown }) => format!("virtual routers: unknown: {unknown}\n"),
+        None => "the configuration has no virtual routers\n".into(),
+    }
+}
+
 /// The text of a report.
 #[must_use]
 pub fn screen(report: &Report) -> String {

@@ -213,11 +213,7 @@ fn of_cause(view: &cause::Cause) -> Cause {
 /// If there is none, although the process answered.
 pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
     if let Some(Answer::Known(histories)) = &mut report.vrrp {
-        let names: Vec<String> = histories.instances.iter().map(|i| i.name.clone()).collect();
-        histories.instances.retain(|i| i.name == name);
-        if histories.instances.is_empty() {
-            return Err(NotFound::new("instance", name, names.iter().map(String::as_str)));
-        }
+        text::only(&mut histories.instances, name, |i| &i.name)?;
     }
     Ok(report)
 }
@@ -225,22 +221,16 @@ pub fn select(mut report: Report, name: &str) -> Result<Report, NotFound> {
 /// The text of a report.
 #[must_use]
 pub fn screen(report: &Report) -> String {
-    let mut text = String::new();
-    match &report.vrrp {
-        Some(Answer::Known(histories)) => {
-            for (n, instance) in histories.instances.iter().enumerate() {
-                if n > 0 {
-                    text.push('\n');
-                }
-                of_instance(&mut text, instance, &report.at);
+    text::of_routers(report.vrrp.as_ref(), |histories| {
+        let mut text = String::new();
+        for (n, instance) in histories.instances.iter().enumerate() {
+            if n > 0 {
+                text.push('\n');
             }
+            of_instance(&mut text, instance, &report.at);
         }
-        Some(Answer::Unknown { unknown }) => {
-            line(&mut text, &format!("virtual routers: unknown: {unknown}"));
-        }
-        None => line(&mut text, "the configuration has no virtual routers"),
-    }
-    text
+        text
+    })
 }
 
 fn of_instance(text: &mut String, instance: &Instance, now: &str) {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::print::{out, say};
 use crate::api::SCHEMA;
 use crate::api::request::{Wrong, report_word};
+use crate::api::text::NotFound;
 use crate::role::socket::{ACCOUNT, DEFAULT};
 use crate::status::Ask;
 
@@ -60,13 +61,41 @@ impl Options {
     }
 }
 
-/// Prints a report as JSON.
-///
-/// # Errors
-/// If it cannot be written.
-pub(super) fn print_json(report: &impl Serialize) -> Result<(), lexopt::Error> {
-    // Plain structures of numbers and text are always JSON.
-    out(&(serde_json::to_string_pretty(report).unwrap_or_default() + "\n"))
+/// A command that asks the daemon for a report and shows it, whole or only the object with a name.
+pub(super) struct Shown<R> {
+    pub help: &'static str,
+    pub ask: Ask,
+    pub select: fn(R, &str) -> Result<R, NotFound>,
+    pub screen: fn(&R) -> String,
+    /// Whether all processes answered.
+    pub complete: fn(&R) -> bool,
+}
+
+impl<R: DeserializeOwned + Serialize> Shown<R> {
+    /// Runs it with these arguments.
+    ///
+    /// # Errors
+    /// Wrong arguments, as a text for the user.
+    pub fn run(&self, args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
+        let Some(options) = Options::read(args, self.help)? else { return Ok(ExitCode::SUCCESS) };
+        let mut report: R = match ask(&options.socket, self.ask) {
+            Ok(report) => report,
+            Err(e) => return Ok(fail(e, UNREACHABLE)),
+        };
+        if let Some(name) = &options.name {
+            report = match (self.select)(report, name) {
+                Ok(report) => report,
+                Err(e) => return Ok(fail(e, NOT_FOUND)),
+            };
+        }
+        if options.json {
+            // Plain structures of numbers and text are always JSON.
+            out(&(serde_json::to_string_pretty(&report).unwrap_or_default() + "\n"))?;
+        } else {
+            out(&(self.screen)(&report))?;
+        }
+        Ok(if (self.complete)(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
+    }
 }
 
 /// Prints why a command failed; returns its exit status.

@@ -2,9 +2,9 @@
 
 use std::process::ExitCode;
 
-use super::client::{self, INCOMPLETE, NOT_FOUND, Options, UNREACHABLE, fail, print_json};
-use super::print::out;
+use super::client::Shown;
 use crate::api::peers::{self, Report};
+use crate::api::report::is_known;
 use crate::status::Ask;
 
 pub(super) const HELP: &str = "\
@@ -31,22 +31,12 @@ that name; 4 the process did not answer in time.
 /// # Errors
 /// Wrong arguments, as a text for the user.
 pub fn run(args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
-    let Some(options) = Options::read(args, HELP)? else { return Ok(ExitCode::SUCCESS) };
-    let mut report: Report = match client::ask(&options.socket, Ask::Peers) {
-        Ok(report) => report,
-        Err(e) => return Ok(fail(e, UNREACHABLE)),
+    let shown = Shown {
+        help: HELP,
+        ask: Ask::Peers,
+        select: peers::select,
+        screen: peers::screen,
+        complete: |report: &Report| is_known(report.vrrp.as_ref()),
     };
-    if let Some(name) = &options.name {
-        report = match peers::select(report, name) {
-            Ok(report) => report,
-            Err(e) => return Ok(fail(e, NOT_FOUND)),
-        };
-    }
-    if options.json {
-        print_json(&report)?;
-    } else {
-        out(&peers::screen(&report))?;
-    }
-    let known = report.vrrp.is_none_or(|answer| answer.known().is_some());
-    Ok(if known { ExitCode::SUCCESS } else { INCOMPLETE.into() })
+    shown.run(args)
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::client;
+use super::client::{self, UNREACHABLE};
 use super::print::{out, say};
 use crate::api::report::{Daemon, Report};
 use crate::role::socket::DEFAULT;
@@ -37,7 +37,6 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Time from one query to the next.
 const PAUSE: Duration = Duration::from_millis(100);
 
-const UNREACHABLE: u8 = 1;
 const REFUSED: u8 = 3;
 const TOO_LONG: u8 = 4;
 

@@ -2,9 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::client::{self, INCOMPLETE, NOT_FOUND, Options, UNREACHABLE, fail, print_json};
-use super::print::out;
-use crate::api::report::{Answer, Report};
+use super::client::Shown;
+use crate::api::report::{Report, is_known};
 use crate::api::text;
 use crate::status::Ask;
 
@@ -32,29 +31,19 @@ not answer in time, the rest is shown.
 /// # Errors
 /// Wrong arguments, as a text for the user.
 pub fn run(args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
-    let Some(options) = Options::read(args, HELP)? else { return Ok(ExitCode::SUCCESS) };
-    let mut report: Report = match client::ask(&options.socket, Ask::State) {
-        Ok(report) => report,
-        Err(e) => return Ok(fail(e, UNREACHABLE)),
+    let shown = Shown {
+        help: HELP,
+        ask: Ask::State,
+        select: text::select,
+        screen: text::screen,
+        complete: is_complete,
     };
-    if let Some(name) = &options.name {
-        report = match text::select(report, name) {
-            Ok(report) => report,
-            Err(e) => return Ok(fail(e, NOT_FOUND)),
-        };
-    }
-    if options.json {
-        print_json(&report)?;
-    } else {
-        out(&text::screen(&report))?;
-    }
-    Ok(if is_complete(&report) { ExitCode::SUCCESS } else { INCOMPLETE.into() })
+    shown.run(args)
 }
 
 /// Whether all processes answered.
 pub(super) fn is_complete(report: &Report) -> bool {
-    fn known<T>(answer: Option<&Answer<T>>) -> bool {
-        answer.is_none_or(|answer| answer.known().is_some())
-    }
-    known(Some(&report.daemon)) && known(report.vrrp.as_ref()) && known(report.checker.as_ref())
+    report.daemon.known().is_some()
+        && is_known(report.vrrp.as_ref())
+        && is_known(report.checker.as_ref())
 }

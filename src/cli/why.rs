@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::client::{self, INCOMPLETE, NOT_FOUND, Options, UNREACHABLE, fail, print_json};
-use super::print::out;
+use super::client::Shown;
+use crate::api::report::is_known;
 use crate::api::why::{self, Report};
 use crate::status::Ask;
 
@@ -30,22 +30,12 @@ that name; 4 the process did not answer in time.
 /// # Errors
 /// Wrong arguments, as a text for the user.
 pub fn run(args: lexopt::Parser) -> Result<ExitCode, lexopt::Error> {
-    let Some(options) = Options::read(args, HELP)? else { return Ok(ExitCode::SUCCESS) };
-    let mut report: Report = match client::ask(&options.socket, Ask::Causes) {
-        Ok(report) => report,
-        Err(e) => return Ok(fail(e, UNREACHABLE)),
+    let shown = Shown {
+        help: HELP,
+        ask: Ask::Causes,
+        select: why::select,
+        screen: why::screen,
+        complete: |report: &Report| is_known(report.vrrp.as_ref()),
     };
-    if let Some(name) = &options.name {
-        report = match why::select(report, name) {
-            Ok(report) => report,
-            Err(e) => return Ok(fail(e, NOT_FOUND)),
-        };
-    }
-    if options.json {
-        print_json(&report)?;
-    } else {
-        out(&why::screen(&report))?;
-    }
-    let known = report.vrrp.is_none_or(|answer| answer.known().is_some());
-    Ok(if known { ExitCode::SUCCESS } else { INCOMPLETE.into() })
+    shown.run(args)
 }
