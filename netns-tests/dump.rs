@@ -71,25 +71,32 @@ const NEWER: [&str; 7] = [
     "auth_ext_replay",
 ];
 
-fn the_json_file_is_that_of_keepalived(lab: &mut Lab) -> Res {
-    let (keepalived, subject) = (Program::keepalived()?, lab.subject.clone());
-    let text = include_str!("dump/same.conf");
-    let mut seen = Vec::new();
-    for (name, program) in [("ka", keepalived), ("our", subject)] {
+/// keepalived, and then ours, with the same configuration on a node of its own.
+fn each_of_both(lab: &mut Lab, mut see: impl FnMut(&Lab, &str, &Node) -> Res) -> Res {
+    for (name, program) in [("ka", Program::keepalived()?), ("our", lab.subject.clone())] {
         let node = prepared(lab, name)?;
         own_temporary(&node)?;
         node.write("/usr/local/bin/probe", "#!/bin/sh\nexit 0\n", 0o755)?;
-        let daemon = start(lab, &node, &program, text)?;
+        let daemon = start(lab, &node, &program, include_str!("dump/same.conf"))?;
+        see(lab, name, &node)?;
+        daemon.stop()?;
+    }
+    Ok(())
+}
+
+fn the_json_file_is_that_of_keepalived(lab: &mut Lab) -> Res {
+    let mut seen = Vec::new();
+    each_of_both(lab, |lab, name, node| {
         // A master adds its addresses after it has told that it is one.
         let value = lab.timeline().poll(LIMIT, &format!("{name} holds its addresses"), || {
-            let value = asked(&node, ("keepalived", SIGJSON), JSON, json)?;
+            let value = asked(node, ("keepalived", SIGJSON), JSON, json)?;
             let text = value.to_string();
             let last = text.contains("10.0.1.150/24 dev enp0s9 scope global set");
             Ok((last && text.matches(" set").count() >= 9).then_some(value))
         })?;
         seen.push((node.read(JSON)?, value));
-        daemon.stop()?;
-    }
+        Ok(())
+    })?;
     let [(their_text, theirs), (our_text, ours)] = seen.as_slice() else { return Ok(()) };
     check!(our_text.lines().count() == 1 && our_text.ends_with("}}]\n"), "{our_text}");
     check!(their_text.matches("\\/").count() == our_text.matches("\\/").count(), "{our_text}");
@@ -177,16 +184,10 @@ fn labels(text: &str) -> Vec<String> {
 }
 
 fn the_statistics_are_those_of_keepalived_and_can_be_set_to_zero(lab: &mut Lab) -> Res {
-    let (keepalived, subject) = (Program::keepalived()?, lab.subject.clone());
-    let text = include_str!("dump/same.conf");
     let mut seen = Vec::new();
-    for (name, program) in [("ka", keepalived), ("our", subject)] {
-        let node = prepared(lab, name)?;
-        own_temporary(&node)?;
-        node.write("/usr/local/bin/probe", "#!/bin/sh\nexit 0\n", 0o755)?;
-        let daemon = start(lab, &node, &program, text)?;
+    each_of_both(lab, |lab, name, node| {
         for pid in ["keepalived", "vrrp"] {
-            let labels = asked(&node, (pid, "USR2"), STATS, |text| {
+            let labels = asked(node, (pid, "USR2"), STATS, |text| {
                 let instances = readers::stats(text)?;
                 let names: Vec<&str> = instances.iter().map(|i| i.name.as_str()).collect();
                 // Those of keepalived grow while they are read.
@@ -196,7 +197,7 @@ fn the_statistics_are_those_of_keepalived_and_can_be_set_to_zero(lab: &mut Lab) 
         }
         // V3 sends an advert each second to nobody: it is at two when the signal comes.
         let sent = |signal: &str| {
-            asked(&node, ("vrrp", signal), STATS, |text| {
+            asked(node, ("vrrp", signal), STATS, |text| {
                 let instances = readers::stats(text)?;
                 let one = instances.into_iter().nth(2).ok_or("no third instance")?;
                 let masters = one.number("Became master")?;
@@ -211,8 +212,8 @@ fn the_statistics_are_those_of_keepalived_and_can_be_set_to_zero(lab: &mut Lab) 
         check!(at_once.0 >= before.0 && at_once.1 == 1, "{name}: {at_once:?} after {before:?}");
         let after = sent("USR2")?;
         check!(after.0 < at_once.0 && after.1 == 0, "{name}: {after:?} after {at_once:?}");
-        daemon.stop()?;
-    }
+        Ok(())
+    })?;
     let [theirs, _, ours, again] = seen.as_slice() else { return Ok(()) };
     check!(theirs == ours && ours == again, "{ours:#?}\nnot\n{theirs:#?}");
     Ok(())
