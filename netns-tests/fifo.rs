@@ -81,7 +81,7 @@ fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Re
     node.write(CONF, &text, 0o644)?;
     node.write(
         "/run/reader.sh",
-        "#!/bin/sh\necho reads >>/run/read\nexec cat \"$1\" >>/run/read\n",
+        "#!/bin/sh\necho reads >>/run/read\necho $$ >/run/reader.pid\nexec cat \"$1\" >>/run/read\n",
         0o755,
     )?;
     let daemon = lab.subject.start(&node)?;
@@ -98,6 +98,21 @@ fn a_fifo_stays_open_over_a_reload_and_goes_with_the_daemon(lab: &mut Lab) -> Re
             .then_some(()))
     })?;
     check!(node.read(READ)?.matches("reads").count() == 1, "the reader was started again");
+    // A reader that was ended is started again, and a FIFO that was removed is made again with a reader of its own.
+    let states = |readers: usize| {
+        daemon.signal(Signal::SIGHUP)?;
+        lab.timeline().poll(LIMIT, &format!("reader {readers} gets the states"), || {
+            let read = node.read(READ)?;
+            let last = read.rsplit("reads").next().unwrap_or_default();
+            let states = last.contains("INSTANCE \"VRRP1\" MASTER ");
+            Ok((states && read.matches("reads").count() == readers).then_some(()))
+        })
+    };
+    node.must(["sh", "-c", "kill -9 $(cat /run/reader.pid)"])?;
+    lab.always().log(&node, "the reader of notify FIFO /run/vrrp has ended")?;
+    states(2)?;
+    node.must(["rm", "/run/vrrp"])?;
+    states(3)?;
     // Without the keyword it is removed.
     node.write(CONF, &configuration(""), 0o644)?;
     daemon.signal(Signal::SIGHUP)?;

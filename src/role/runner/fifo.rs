@@ -1,11 +1,11 @@
 //! Notify FIFOs: lines about states for the readers of named pipes, and the configured reader programs.
 //!
 //! A FIFO is opened for reading and writing without blocking, so it needs no reader, and lines are lost once the pipe
-//! is full. It stays open over a reload that does not change its settings. Opening one may take as long as a file
-//! server is dead; nothing else waits for it.
+//! is full. It stays open over a reload that does not change its settings, unless it was removed or its reader ended.
+//! Opening one may take as long as a file server is dead; nothing else waits for it.
 
 use core::time::Duration;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, fchown};
@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::drive::script::{Running, STOP_GRACE};
 use crate::ipc::RoleName;
 use crate::model::global::{Fifo, Settings};
-use crate::model::{Command, User};
+use crate::model::User;
 use crate::status::RunEnd;
 
 /// Lines that may wait for a FIFO that is being opened.
@@ -44,25 +44,43 @@ struct Of {
     checker: Option<Arc<Writer>>,
 }
 
+impl Of {
+    fn writers(&self) -> impl Iterator<Item = &Arc<Writer>> {
+        [&self.all, &self.vrrp, &self.checker].into_iter().flatten()
+    }
+}
+
 /// The destination of one FIFO's lines. Dropping it closes the FIFO.
 struct Writer {
     config: Fifo,
-    lines: mpsc::Sender<Box<str>>,
+    orders: mpsc::Sender<Order>,
+}
+
+/// What the task of a FIFO is to do.
+enum Order {
+    /// Write this line.
+    Write(Box<str>),
+    /// A reload leaves its settings alone: replace it if it is not there any more, and its reader if that has ended.
+    Check,
 }
 
 impl Fifos {
-    /// A configuration was decoded. New FIFOs are opened at once: the role that applies the configuration may do so
-    /// earlier than this process.
+    /// A configuration was decoded. New FIFOs are opened at once, and known ones checked: the role that applies the
+    /// configuration may do so earlier than this process.
     pub fn prepare(&mut self, generation: u32, settings: &Settings, busy: &Arc<()>) {
         let known: Vec<Arc<Writer>> = self
             .known
             .iter()
-            .flat_map(|(_, of)| [&of.all, &of.vrrp, &of.checker].into_iter().flatten().cloned())
+            .flat_map(|(_, of)| of.writers().cloned())
             .collect();
         let writer = |config: &Option<Fifo>| {
             let config = config.as_ref()?;
-            let same = known.iter().find(|writer| writer.config == *config);
-            Some(same.map_or_else(|| Writer::start(config.clone(), busy), Arc::clone))
+            let Some(same) = known.iter().find(|writer| writer.config == *config) else {
+                return Some(Writer::start(config.clone(), busy));
+            };
+            // One that has no room for it is still being opened.
+            let _ = same.orders.try_send(Order::Check);
+            Some(Arc::clone(same))
         };
         let of = Of {
             all: writer(&settings.fifo),
@@ -93,74 +111,137 @@ impl Fifos {
         let own = if role == RoleName::Vrrp { &of.vrrp } else { &of.checker };
         for writer in [&of.all, own].into_iter().flatten() {
             // Dropped, as with a full pipe.
-            let _ = writer.lines.try_send(line.into());
+            let _ = writer.orders.try_send(Order::Write(line.into()));
         }
     }
 }
 
 impl Writer {
     fn start(config: Fifo, busy: &Arc<()>) -> Arc<Self> {
-        let (lines, waiting) = mpsc::channel(WAITING);
+        let (orders, waiting) = mpsc::channel(WAITING);
         tokio::spawn(serve(config.clone(), waiting, Arc::clone(busy)));
-        Arc::new(Self { config, lines })
+        Arc::new(Self { config, orders })
     }
 }
 
 /// Writes lines until all senders are gone. `_busy` is held meanwhile.
-async fn serve(config: Fifo, mut lines: mpsc::Receiver<Box<str>>, _busy: Arc<()>) {
-    let Fifo { path, account, script } = config;
-    let path = PathBuf::from(std::ffi::OsStr::from_bytes(&path));
-    let name = path.display().to_string();
-    let (done, opened) = oneshot::channel();
-    let at = path.clone();
-    // Not a thread of the runtime, which would wait for it at the end.
-    std::thread::spawn(move || done.send(Pipe::open(&at, account.as_ref())));
-    let mut pipe = match opened.await.map_err(io::Error::other).and_then(|opened| opened) {
-        Ok(pipe) => Some(pipe),
-        Err(e) => {
-            tracing::warn!("notify FIFO {name} cannot be used: {e}");
-            None
-        }
-    };
-    let mut reader = script.filter(|_| pipe.is_some()).and_then(|mut script: Command| {
-        script.words.push(path.as_os_str().as_bytes().into());
-        let started = Running::start(&script);
-        started.inspect_err(|e| tracing::warn!("cannot run {}: {e}", script.display())).ok()
-    });
-    let mut lost = 0u64;
+async fn serve(config: Fifo, mut orders: mpsc::Receiver<Order>, _busy: Arc<()>) {
+    let mut served = Served::open(config).await;
     loop {
         tokio::select! {
-            line = lines.recv() => match (line, &mut pipe) {
-                (None, _) => break,
-                (Some(line), Some(pipe)) => match pipe.write(&line) {
-                    Ok(()) => {}
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                        lost += 1;
-                        // One log line for each would be a flood of its own.
-                        if lost.is_power_of_two() {
-                            tracing::warn!("notify FIFO {name} is full and not read, {lost} lines lost so far");
-                        }
-                    }
-                    Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),
-                },
-                (Some(_), None) => {}
+            order = orders.recv() => match order {
+                None => break,
+                Some(Order::Write(line)) => served.write(&line),
+                Some(Order::Check) => served.check().await,
             },
-            () = ending(&reader), if reader.is_some() => {
-                if let Some(reader) = reader.take() {
-                    let of = reader.name().to_owned();
+            () = ending(&served.reader), if served.reader.is_some() => {
+                if let Some(reader) = served.reader.take() {
+                    let (name, of) = (&served.name, reader.name().to_owned());
                     let end = reader.end(None, Duration::ZERO).await;
                     tracing::warn!("the reader of notify FIFO {name} has ended: {of} {}", how(end));
                 }
             }
         }
     }
-    // The reader sees the end of the pipe.
-    drop(pipe);
-    if let Some(reader) = reader
-        && timeout(LAST_LINES, reader.ending()).await.is_err()
-    {
-        reader.stop(STOP_GRACE).await;
+    served.close().await;
+}
+
+/// A FIFO and its reader.
+struct Served {
+    config: Fifo,
+    path: PathBuf,
+    /// Its path, for the log.
+    name: String,
+    /// None if it cannot be used.
+    pipe: Option<Pipe>,
+    reader: Option<Running>,
+    /// Lines that found it full.
+    lost: u64,
+}
+
+impl Served {
+    async fn open(config: Fifo) -> Self {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&config.path));
+        let name = path.display().to_string();
+        let mut served = Self { config, path, name, pipe: None, reader: None, lost: 0 };
+        served.begin().await;
+        served
     }
+
+    /// Opens it, and starts its reader.
+    async fn begin(&mut self) {
+        let (path, account) = (self.path.clone(), self.config.account.clone());
+        let opened = apart(move || Pipe::open(&path, account.as_ref())).await;
+        match opened.and_then(|opened| opened) {
+            Ok(pipe) => {
+                self.pipe = Some(pipe);
+                self.start_reader();
+            }
+            Err(e) => tracing::warn!("notify FIFO {} cannot be used: {e}", self.name),
+        }
+    }
+
+    fn start_reader(&mut self) {
+        let Some(mut script) = self.config.script.clone() else { return };
+        script.words.push(self.path.as_os_str().as_bytes().into());
+        match Running::start(&script) {
+            Ok(reader) => self.reader = Some(reader),
+            Err(e) => tracing::warn!("cannot run {}: {e}", script.display()),
+        }
+    }
+
+    fn write(&mut self, line: &str) {
+        let (Some(pipe), name) = (&mut self.pipe, &self.name) else { return };
+        match pipe.write(line) {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                self.lost += 1;
+                let lost = self.lost;
+                // One log line for each would be a flood of its own.
+                if lost.is_power_of_two() {
+                    tracing::warn!(
+                        "notify FIFO {name} is full and not read, {lost} lines lost so far"
+                    );
+                }
+            }
+            Err(e) => tracing::warn!("cannot write to notify FIFO {name}: {e}"),
+        }
+    }
+
+    /// Replaces what is missing.
+    async fn check(&mut self) {
+        let path = self.path.clone();
+        let there = apart(move || path.symlink_metadata().map(|about| identity(&about))).await;
+        let own = self.pipe.as_ref().map(|pipe| pipe.identity);
+        if own.is_none() || there.and_then(|there| there).ok() != own {
+            self.close().await;
+            self.begin().await;
+        } else if self.reader.is_none() {
+            self.start_reader();
+        }
+    }
+
+    /// Closes it. The reader sees the end of the pipe.
+    async fn close(&mut self) {
+        self.pipe = None;
+        if let Some(reader) = self.reader.take()
+            && timeout(LAST_LINES, reader.ending()).await.is_err()
+        {
+            reader.stop(STOP_GRACE).await;
+        }
+    }
+}
+
+/// Runs this on a thread of its own: not one of the runtime, which would wait for it at the end.
+async fn apart<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::spawn(move || done.send(run()));
+    result.await.map_err(io::Error::other)
+}
+
+/// The file system and the file of an inode.
+fn identity(about: &Metadata) -> (u64, u64) {
+    (about.dev(), about.ino())
 }
 
 async fn ending(reader: &Option<Running>) {
@@ -184,6 +265,7 @@ fn how(end: RunEnd) -> String {
 /// An open FIFO. One that was created here is removed at the end.
 struct Pipe {
     file: File,
+    identity: (u64, u64),
     made: Option<PathBuf>,
 }
 
@@ -195,15 +277,13 @@ impl Pipe {
             Err(nix::errno::Errno::EEXIST) => false,
             Err(e) => return Err(e.into()),
         };
-        let mut pipe = Self {
-            file: OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
-                .open(path)?,
-            made: None,
-        };
-        let about = pipe.file.metadata()?;
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+            .open(path)?;
+        let about = file.metadata()?;
+        let mut pipe = Self { file, identity: identity(&about), made: None };
         if !about.file_type().is_fifo() {
             return Err(io::Error::other("it is not a FIFO"));
         }
@@ -230,12 +310,9 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let Some(path) = &self.made else { return };
-        let same =
-            |a: &std::fs::Metadata, b: &std::fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
         // Another program may have replaced it.
-        if let (Ok(own), Ok(there)) = (self.file.metadata(), path.symlink_metadata())
-            && same(&own, &there)
+        if let Some(path) = &self.made
+            && path.symlink_metadata().is_ok_and(|there| identity(&there) == self.identity)
         {
             let _ = std::fs::remove_file(path);
         }
@@ -302,6 +379,47 @@ mod tests {
                 tokio::task::yield_now().await;
             }
             assert!(!path.exists());
+        });
+    }
+
+    /// The file that a path leads to now; none if there is none.
+    fn there(path: &Path) -> Option<(u64, u64)> {
+        path.symlink_metadata().ok().map(|about| identity(&about))
+    }
+
+    #[test]
+    fn a_reload_replaces_a_fifo_that_was_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all");
+        testing::run(async {
+            let mut fifos = Fifos::default();
+            let busy = Arc::new(());
+            fifos.prepare(1, &settings(&path, None), &busy);
+            fifos.apply(1);
+            fifos.write(RoleName::Vrrp, "first");
+            assert_eq!(read(&path).await, "first\n");
+            for generation in 2.. {
+                std::fs::remove_file(&path).unwrap();
+                if generation == 4 {
+                    // Not by another file in its place.
+                    std::fs::write(&path, "").unwrap();
+                }
+                fifos.prepare(generation, &settings(&path, None), &busy);
+                fifos.apply(generation);
+                if generation == 4 {
+                    break;
+                }
+                while there(&path).is_none() {
+                    tokio::task::yield_now().await;
+                }
+                fifos.write(RoleName::Vrrp, "again");
+                assert_eq!(read(&path).await, "again\n");
+            }
+            drop(fifos);
+            while Arc::strong_count(&busy) > 1 {
+                tokio::task::yield_now().await;
+            }
+            assert!(path.is_file(), "the file of another program is left alone");
         });
     }
 
