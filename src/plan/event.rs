@@ -265,6 +265,9 @@ impl<C: Copy + PartialEq> Table<C> {
 
     /// Notes that the kernel has an object.
     pub fn saw(&mut self, sight: Sight) {
+        if let Some(place) = self.displaced(&sight) {
+            self.lost(&place, &mut Vec::new());
+        }
         let Some(sight) = self.at_its_place(sight, false) else { return };
         let identity = sight.identity.clone();
         if self.observed.saw(sight)
@@ -357,10 +360,16 @@ impl<C: Copy + PartialEq> Table<C> {
     /// Processes an event of the kernel.
     pub fn changed(&mut self, change: &Change) -> Effect {
         let placed;
+        let mut effect = Effect::default();
         let change = if matches!(change.sight.identity, Identity::Link(..)) {
+            if let Some(place) = self.displaced(&change.sight)
+                && self.lost(&place, &mut effect.settle)
+            {
+                effect.removed.extend(self.by_place.get(&place));
+            }
             let gone = change.kind == ChangeKind::Gone;
             let Some(sight) = self.at_its_place(change.sight.clone(), gone) else {
-                return Effect { foreign: true, ..Effect::default() };
+                return Effect { foreign: true, ..effect };
             };
             placed = Change { sight, ..*change };
             &placed
@@ -368,7 +377,6 @@ impl<C: Copy + PartialEq> Table<C> {
             change
         };
         let identity = &change.sight.identity;
-        let mut effect = Effect::default();
         let known = self.by_place.get(identity).copied();
         match known {
             // Our request for this place came after the event, so its answer counts.

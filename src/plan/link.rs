@@ -251,6 +251,19 @@ impl Numbers {
     }
 }
 
+/// The number of an interface that the kernel has told.
+fn number_of(sight: &Sight) -> Option<IfIndex> {
+    match sight.attributes.as_deref() {
+        Some(Attributes::Link(attributes)) => attributes.index,
+        _ => None,
+    }
+}
+
+/// Whether both are interfaces on the same one.
+fn is_on_same(one: &Identity<IfIndex>, other: &Identity<IfIndex>) -> bool {
+    matches!((one, other), (Identity::Link(on, _), Identity::Link(parent, _)) if on == parent)
+}
+
 /// A setting of an interface that is changed as long as it is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingObject {
@@ -266,23 +279,12 @@ impl<C: Copy + PartialEq> Table<C> {
     /// The sight of an interface on another one at the place that it had when it got its number: another program may
     /// have renamed it. None if an interface that was renamed still has the place of this one's name.
     pub(super) fn at_its_place(&mut self, mut sight: Sight, gone: bool) -> Option<Sight> {
-        let Some(Attributes::Link(LinkAttributes { index: Some(number), .. })) =
-            sight.attributes.as_deref()
-        else {
-            return Some(sight);
-        };
-        let number = *number;
-        let known = self.numbers.by_number.get(&number).cloned();
-        if let (Some(Identity::Link(on, _)), Identity::Link(parent, _)) = (&known, &sight.identity)
-            && let Some(place) = known.as_ref().filter(|place| **place != sight.identity)
+        let Some(number) = number_of(&sight) else { return Some(sight) };
+        if let Some(place) = self.numbers.by_number.get(&number)
+            && is_on_same(place, &sight.identity)
+            && self.by_place.contains_key(place)
         {
-            if on == parent && self.by_place.contains_key(place) {
-                sight.identity = place.clone();
-            } else {
-                // One of others is where its name says.
-                self.observed.lost(place);
-                self.numbers.remove(number);
-            }
+            sight.identity = place.clone();
         }
         let other = self.numbers.at(&sight.identity).filter(|other| *other != number);
         if other.is_some() && self.observed.has(&sight.identity) {
@@ -294,6 +296,14 @@ impl<C: Copy + PartialEq> Table<C> {
             self.numbers.put(number, sight.identity.clone());
         }
         Some(sight)
+    }
+
+    /// The place of an interface that no longer exists, as another one has its number by now.
+    pub(super) fn displaced(&self, sight: &Sight) -> Option<Identity<IfIndex>> {
+        let place = self.numbers.by_number.get(&number_of(sight)?)?;
+        let same = *place == sight.identity
+            || is_on_same(place, &sight.identity) && self.by_place.contains_key(place);
+        (!same).then(|| place.clone())
     }
 
     /// Gives a wanted interface another name: it stays the same interface. False if that is not possible.
@@ -314,17 +324,7 @@ impl<C: Copy + PartialEq> Table<C> {
         if let Some(number) = self.numbers.at(&old_place) {
             self.numbers.put(number, new_place.clone());
         }
-        let present = self.observed.has(&new_place);
         let Some(entry) = self.entry_mut(id) else { return false };
-        if let Object::Link(was) = entry.object.as_ref() {
-            let link = VirtualLink { name: to.clone(), ..was.link.clone() };
-            let object = LinkObject { link, ..(**was).clone() };
-            let was =
-                core::mem::replace(&mut entry.object, Arc::new(Object::Link(Box::new(object))));
-            if present && entry.before.is_none() {
-                entry.before = Some(was);
-            }
-        }
         if let Some(asked) = &mut entry.in_flight {
             asked.sight.identity = new_place.clone();
         }
