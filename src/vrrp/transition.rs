@@ -84,9 +84,7 @@ impl Engine {
         let touches = held || instance.holds_addresses();
         self.timers.clear(Timer::Advert(id));
         self.timers.clear(Timer::Silence(id));
-        if to == State::Init {
-            self.timers.clear(Timer::Notice(id));
-        }
+        self.timers.clear(Timer::Notice(id));
         if let Some(at) = deadline {
             self.rearm(id, at);
         }

@@ -279,8 +279,13 @@ fn a_report_that_does_not_come_is_not_waited_for_without_end() {
     assert!(bench.kernel.services.is_empty());
     bench.seconds(2);
     assert_eq!(bench.pool(), "71*1 72*1");
+    let assumed = "no value of track_file f yet, 0 is assumed";
+    bench.seconds(2);
+    says(&mut bench, assumed);
     number(&mut bench, "f", 1);
     assert_eq!(bench.pool(), "72*1");
+    bench.seconds(60);
+    assert!(!bench.log.take().iter().any(|line| line.ends_with(assumed)), "it is known");
     // A server that a reload adds is held back until its number is known.
     let mut config = checked_by(file(0, false));
     let mut added = real(73);

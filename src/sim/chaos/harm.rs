@@ -7,7 +7,7 @@ use super::cluster::interface;
 use super::{FILE, INTERFACES, SCRIPT, one_of};
 use crate::base::rng::Rng;
 use crate::model::vrrp::{Authentication, Priority, Version, Vrid};
-use crate::model::{Instance, sample};
+use crate::model::{Instance, Vrrp, sample};
 use crate::sim::director::Answer;
 use crate::sim::forge::Flaw;
 use crate::sim::world::{NodeId, World};
@@ -435,7 +435,40 @@ fn move_router(instance: &mut Instance, harm: Harm) {
 fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
     let old = world.config(id);
     let mut new = old.clone();
-    match rng.below(14) {
+    let first = rng.below(CHANGES);
+    change(&mut new, rng, first);
+    // Half of them change two things at once.
+    let second = rng.below(2 * CHANGES);
+    if second < CHANGES && second != first {
+        change(&mut new, rng, second);
+    }
+    let balanced = world.balanced(id);
+    if !balanced.services.is_empty() {
+        let mut other = balanced.clone();
+        for service in &mut other.services {
+            match rng.below(3) {
+                0 => service.servers.push(sample::real_server([10, 0, 0, 73].into(), 80)),
+                1 => service.scheduler = "wlc".into(),
+                _ => service.servers.iter_mut().for_each(|s| s.weight += 1),
+            }
+        }
+        world.rebalance(id, other);
+    }
+    world.reload(id, new);
+    let pause = rng.below(20_000);
+    world.run(Duration::from_millis(pause));
+    world.reload(id, old);
+    if !balanced.services.is_empty() {
+        world.rebalance(id, balanced);
+    }
+}
+
+/// Kinds of [`change`].
+const CHANGES: u64 = 15;
+
+/// Changes one thing of a configuration.
+fn change(new: &mut Vrrp, rng: &mut Rng, kind: u64) {
+    match kind {
         0 => {}
         1 => {
             for (n, instance) in (0u8..).zip(&mut new.instances) {
@@ -517,6 +550,14 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
             new.static_rules.clear();
             new.static_routes.clear();
         }
+        13 => {
+            // Members that the next reload adds to their groups.
+            for group in &mut new.groups {
+                if let Some(last) = group.members.pop() {
+                    new.instances.retain(|instance| instance.name != last);
+                }
+            }
+        }
         _ => {
             if new.groups.is_empty() {
                 let extra =
@@ -524,24 +565,5 @@ fn reload(world: &mut World, rng: &mut Rng, id: NodeId) {
                 new.instances.push(extra);
             }
         }
-    }
-    let balanced = world.balanced(id);
-    if !balanced.services.is_empty() {
-        let mut other = balanced.clone();
-        for service in &mut other.services {
-            match rng.below(3) {
-                0 => service.servers.push(sample::real_server([10, 0, 0, 73].into(), 80)),
-                1 => service.scheduler = "wlc".into(),
-                _ => service.servers.iter_mut().for_each(|s| s.weight += 1),
-            }
-        }
-        world.rebalance(id, other);
-    }
-    world.reload(id, new);
-    let pause = rng.below(20_000);
-    world.run(Duration::from_millis(pause));
-    world.reload(id, old);
-    if !balanced.services.is_empty() {
-        world.rebalance(id, balanced);
     }
 }

@@ -79,6 +79,22 @@ fn refresh_and_spacing() {
     assert_eq!(host.frames(), []);
 }
 
+#[test]
+fn the_first_refresh_comes_after_its_time() {
+    let mut config = failover(200);
+    let garp = &mut config.instances[0].garp;
+    (garp.repeat, garp.delay, garp.refresh) = (2, Duration::ZERO, 10 * SECOND);
+    garp.interval = Duration::ZERO;
+    let mut host = Host::new(config);
+    host.pass(3_219 * MS);
+    assert_eq!(host.frames(), [(vip(100), 2)]);
+    host.look();
+    host.pass(9 * SECOND);
+    assert_eq!(host.frames(), []);
+    host.pass(SECOND);
+    assert_eq!(host.frames(), [(vip(100), 1)]);
+}
+
 /// A master with an address on each of its two interfaces, and one of version 6.
 fn on_two_interfaces(change: impl FnOnce(&mut Vrrp)) -> Host {
     let mut config = failover(200);
