@@ -381,7 +381,12 @@ fn a_large_table_is_put_right_where_it_differs(lab: &mut Lab) -> Res {
             // servers is missed in two steps: the servers are asked for in vain, then with their service again.
             let whole = if words == "-C" { 240 } else { 3 };
             let distinct: BTreeSet<_> = back.iter().collect();
-            check!(distinct.len() == whole, "{words}: {} of {} requests", distinct.len(), back.len());
+            check!(
+                distinct.len() == whole,
+                "{words}: {} of {} requests",
+                distinct.len(),
+                back.len()
+            );
             check!(back.len() <= 2 * whole, "{words}: {} requests", back.len());
         }
     }

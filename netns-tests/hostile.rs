@@ -377,7 +377,10 @@ fn flooded(lab: &mut Lab, addresses: u8, global: &str) -> Res {
     // tests share the processors, and what would show is an instance that waits for the end of the flood.
     for two in times.windows(2) {
         let gap = two[1].millis_since(two[0]);
-        check!(gap < 1_000.0 + late, "VRRP2 was silent for {gap} ms, a bare timer late by {late} ms");
+        check!(
+            gap < 1_000.0 + late,
+            "VRRP2 was silent for {gap} ms, a bare timer late by {late} ms"
+        );
     }
     let due = FLOOD.as_millis() as f64 / 100.0;
     let lost = (late / 100.0).ceil();

@@ -18,8 +18,8 @@ use tokio::time::timeout;
 
 use crate::drive::script::{Running, STOP_GRACE};
 use crate::ipc::RoleName;
-use crate::model::global::{Fifo, Settings};
 use crate::model::User;
+use crate::model::global::{Fifo, Settings};
 use crate::status::RunEnd;
 
 /// Lines that may wait for a FIFO that is being opened.
@@ -68,11 +68,8 @@ impl Fifos {
     /// A configuration was decoded. New FIFOs are opened at once, and known ones checked: the role that applies the
     /// configuration may do so earlier than this process.
     pub fn prepare(&mut self, generation: u32, settings: &Settings, busy: &Arc<()>) {
-        let known: Vec<Arc<Writer>> = self
-            .known
-            .iter()
-            .flat_map(|(_, of)| of.writers().cloned())
-            .collect();
+        let known: Vec<Arc<Writer>> =
+            self.known.iter().flat_map(|(_, of)| of.writers().cloned()).collect();
         let writer = |config: &Option<Fifo>| {
             let config = config.as_ref()?;
             let Some(same) = known.iter().find(|writer| writer.config == *config) else {
