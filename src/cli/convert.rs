@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::check;
 use super::input::{self, STANDARD_INPUT};
 use super::print::{self, out};
-use crate::config::Document;
+use crate::config::{Document, codes};
 
 pub(super) const HELP: &str = "\
 Usage: evervip convert --to json [FILE]
@@ -23,7 +23,8 @@ and with --to conf also without FILE, reads standard input.
   -h, --help           print this text
 
 Problems of the configuration are written to standard error; wrong parts are not
-included in the result. docs/config.schema.json describes the JSON.
+included in the result. Text that is not UTF-8 would change: a file with such
+text is refused. docs/config.schema.json describes the JSON.
 ";
 
 /// `evervip convert --to FORM [FILE]`
@@ -68,6 +69,9 @@ fn to_json(file: Option<OsString>, id: Option<OsString>) -> Result<(Vec<u8>, boo
     let text = loaded.diagnostics.text(style);
     if !text.is_empty() {
         print::say(text.trim_end_matches('\n'));
+    }
+    if loaded.diagnostics.iter().any(|d| *d.code == codes::NOT_UTF8) {
+        return Err("nothing is converted: text that is not UTF-8 would change".into());
     }
     Ok((loaded.document.to_json().into_bytes(), loaded.unusable()))
 }

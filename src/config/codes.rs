@@ -119,6 +119,10 @@ codes! {
     /// The file is not in an extension of ASCII, as UTF-8 and Latin-1 are, or its lines end with carriage returns alone.
     /// keepalived would read it as one line or as words with zero bytes. Nothing of it is used. The remedy converts it.
     ENCODING = "E0117", "encoding of the file";
+    /// A name or another text is not UTF-8. Each of its octets is taken for a character of Latin-1, so logs, mails and scripts
+    /// get it as UTF-8, while keepalived passes the octets on. `evervip convert` refuses such a file. Paths, commands
+    /// and passwords keep their octets.
+    NOT_UTF8 = "W0118", "not UTF-8";
 
     /// No file matches the name of an include. Relative names start in the directory of the file that holds the
     /// include. Plain `include` continues without it; `includem`, `includew`, `includeb`, `includea` and

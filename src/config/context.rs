@@ -11,11 +11,11 @@ use super::diagnostic::{Class, Diagnostic, Diagnostics, Severity, Stops};
 use super::document::Document;
 use super::earlier::Again;
 use super::host::{Host, Interface};
-use super::keyword::{Keyword, Table, walk};
+use super::keyword::{Keyword, Table};
 use super::mistake::Position;
 use super::names::{Folders, Names};
 use super::order;
-use super::secret::Secrets;
+use super::secret::{Secrets, mark};
 use super::source::{Files, ReadError};
 use super::span::{Sources, Span, u32_of};
 use super::text::is_blank;
@@ -515,9 +515,12 @@ impl<'a> Cx<'a> {
             }
             let begins = |end: &usize| name.get(..*end).is_some_and(|n| defined.contains(n));
             let begun = (1..name.len()).rev().find(begins).map(|end| name.split_at(end));
-            report.help.push(if let Some((first, rest)) = begun.filter(|_| !defined.contains(name)) {
+            let is_defined = defined.contains(name);
+            let name = mark::text(name, report.span);
+            report.help.push(if let Some((first, rest)) = begun.filter(|_| !is_defined) {
+                let (first, rest) = (mark::text(first, report.span), mark::text(rest, report.span));
                 format!("'${name}' is read as one name: write ${{{first}}}{rest}")
-            } else if defined.contains(name) {
+            } else if is_defined {
                 format!(
                     "'${name}' is only replaced if a blank, a comma, a ')' or the end of the line follows: write ${{{name}}}"
                 )
@@ -532,14 +535,16 @@ impl<'a> Cx<'a> {
         if self.reports.is_empty() {
             return Secrets::default();
         }
-        let mut keywords = BTreeSet::new();
-        walk(self.vocabulary, &mut |table| keywords.extend(table.names()));
-        let secrets = Secrets::new(&self.sources, keywords);
+        let secrets = Secrets::new(&self.sources, self.vocabulary);
         for report in &mut self.reports {
-            let texts = [&mut report.message, &mut report.label].into_iter();
-            let texts = texts.chain(&mut report.notes).chain(&mut report.help);
-            if secrets.hide(report.span, texts, &self.sources) {
-                report.replacement = None;
+            let Diagnostic { message, label, related, notes, help, .. } = report;
+            let texts = [message, label].into_iter().chain(notes).chain(help);
+            for text in texts.chain(related.iter_mut().map(|(_, text)| text)) {
+                secrets.hide(text, &self.sources);
+            }
+            // What resembles a secret is not said.
+            if secrets.is_in(report.span, &self.sources) && report.replacement.take().is_some() {
+                report.label.clear();
             }
         }
         secrets

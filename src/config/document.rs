@@ -1,6 +1,9 @@
 //! The parsed configuration, as a tree of statements in canonical form: for dumps and conversion.
 
-use super::keyword::Keyword;
+use std::borrow::Cow;
+
+use super::keyword::{Keyword, Secrecy};
+use super::secret::{FILE, STARS};
 
 /// A statement with the block it may open.
 #[derive(Clone, Debug)]
@@ -46,14 +49,27 @@ impl Node {
         Self { keyword: None, words, body: Body::None }
     }
 
-    fn write(&self, depth: usize, out: &mut Vec<u8>) {
+    /// Its words, as far as they may be shown.
+    fn shown(&self) -> Vec<Vec<u8>> {
+        let stars = || STARS.as_bytes().to_vec();
+        match (self.keyword.map_or(Secrecy::Open, |keyword| keyword.secrecy), &*self.words) {
+            (Secrecy::Open, words) => words.to_vec(),
+            (Secrecy::Key, [id, path]) if path.starts_with(FILE) => vec![id.clone(), path.clone()],
+            (Secrecy::Key, [id, ..]) => vec![id.clone(), stars()],
+            (Secrecy::Whole | Secrecy::Key, _) => vec![stars()],
+        }
+    }
+
+    /// Writes the statement; `open`: with its secrets.
+    fn write(&self, depth: usize, open: bool, out: &mut Vec<u8>) {
         indent(depth, out);
         let mut first = true;
         if let Some(keyword) = self.keyword {
             out.extend_from_slice(keyword.name.as_bytes());
             first = false;
         }
-        for word in &self.words {
+        let words = if open { Cow::Borrowed(&self.words) } else { Cow::Owned(self.shown()) };
+        for word in words.iter() {
             if !core::mem::take(&mut first) {
                 out.push(b' ');
             }
@@ -79,7 +95,7 @@ impl Node {
             Body::Block(nodes) => {
                 out.extend_from_slice(b" {\n");
                 for node in nodes {
-                    node.write(depth + 1, out);
+                    node.write(depth + 1, open, out);
                 }
                 indent(depth, out);
                 out.push(b'}');
@@ -93,12 +109,22 @@ impl Document {
     /// The configuration in keepalived's syntax.
     #[must_use]
     pub fn to_conf(&self) -> Vec<u8> {
+        self.text(true)
+    }
+
+    /// The configuration in keepalived's syntax with stars instead of passwords and keys.
+    #[must_use]
+    pub fn without_secrets(&self) -> Vec<u8> {
+        self.text(false)
+    }
+
+    fn text(&self, open: bool) -> Vec<u8> {
         let mut out = Vec::new();
         for (i, node) in self.nodes.iter().enumerate() {
             if i > 0 && !matches!(node.body, Body::None) {
                 out.push(b'\n');
             }
-            node.write(0, &mut out);
+            node.write(0, open, &mut out);
         }
         out
     }

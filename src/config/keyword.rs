@@ -104,8 +104,20 @@ pub struct Keyword {
     pub dead: bool,
     /// Not part of keepalived 2.4.3.
     pub newer: bool,
-    /// Its value is a password or a key.
-    pub secret: bool,
+    /// What of its value must not be shown.
+    pub secrecy: Secrecy,
+}
+
+/// What of the value of a keyword must not be shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Secrecy {
+    /// Nothing.
+    #[default]
+    Open,
+    /// All of it: a password.
+    Whole,
+    /// A key behind its id, unless it is `file:PATH`.
+    Key,
 }
 
 impl Keyword {
@@ -128,7 +140,7 @@ impl Keyword {
             deprecated: None,
             dead: false,
             newer: false,
-            secret: false,
+            secrecy: Secrecy::Open,
         }
     }
 
@@ -185,9 +197,15 @@ impl Keyword {
         self
     }
 
-    /// Its value is a password or a key.
+    /// Its value is a password.
     pub(crate) const fn secret(mut self) -> Self {
-        self.secret = true;
+        self.secrecy = Secrecy::Whole;
+        self
+    }
+
+    /// Its value is an id and a key.
+    pub(crate) const fn secret_key(mut self) -> Self {
+        self.secrecy = Secrecy::Key;
         self
     }
 }

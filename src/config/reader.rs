@@ -12,6 +12,7 @@ use super::diagnostic::Diagnostic;
 use super::expand::Expander;
 use super::keyword::{Shape, Table};
 use super::parse::{Token, tokens};
+use super::secret::mark;
 use super::span::{Span, u32_of};
 use super::text::{Text, Trim, is_blank};
 use super::unclosed::{FOLLOWING, Open, Signs, keyword_around};
@@ -135,6 +136,7 @@ impl Reader {
         // It does not follow from an earlier error either, but once is enough then.
         let is_new = self.undefined.insert(name.clone());
         if is_new || self.astray == Astray::No {
+            let name = mark::text(&name, at);
             let new = Diagnostic::error(&codes::UNDEFINED, format!("'{name}' is not defined"))
                 .at(at)
                 .label("its braces are read as those of a block")
@@ -413,7 +415,7 @@ impl Reader {
                 .copied()
                 .take_while(|b| b.is_ascii_alphanumeric() || *b == b'_')
                 .collect();
-            let name = String::from_utf8_lossy(&name);
+            let name = mark::text(&String::from_utf8_lossy(&name), span);
             new = new.help(format!(
                 "'{name}' is not defined before this line; define it with ${name}=value"
             ));

@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::codes;
 use super::diagnostic::{Diagnostic, Diagnostics, Severity, Stops};
-use super::span::{Place, Span};
+use super::secret::Shown;
+use super::span::Span;
 
 /// The form of the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +117,7 @@ impl Diagnostics {
             message.push_str(&format!(", and {} more like this", diagnostic.more));
         }
         let code = diagnostic.id();
-        let line = match self.sources.place(diagnostic.span) {
+        let line = match self.secrets.place(diagnostic.span, &self.sources) {
             Some(place) => {
                 let (file, line, column) = (place.file, place.line, place.column);
                 format!("({file}: Line {line}) {message} (column {column}) [{code}]")
@@ -140,7 +141,7 @@ impl Diagnostics {
     /// File and line of a diagnostic, for tests and tools.
     #[must_use]
     pub fn location(&self, diagnostic: &Diagnostic) -> Option<(&str, u32, u32)> {
-        let place = self.sources.place(diagnostic.span)?;
+        let place = self.secrets.place(diagnostic.span, &self.sources)?;
         Some((place.file, place.line, place.column))
     }
 
@@ -187,14 +188,13 @@ impl Diagnostics {
     }
 
     fn spot(&self, span: Span) -> Option<Spot> {
-        let place = self.sources.place(span)?;
+        let place = self.secrets.place(span, &self.sources)?;
         Some(Spot {
             file: place.file.to_owned(),
             line: place.line,
             column: place.column,
             length: place.end - place.start,
-            text: String::from_utf8_lossy(&self.secrets.masked(&place, span, &self.sources))
-                .into_owned(),
+            text: String::from_utf8_lossy(&place.text).into_owned(),
         })
     }
 
@@ -238,11 +238,10 @@ impl Diagnostics {
         let primary = (diagnostic.span, diagnostic.label.as_str(), true);
         let related = diagnostic.related.iter().map(|(span, text)| (*span, text.as_str(), false));
         for (span, label, primary) in core::iter::once(primary).chain(related) {
-            let Some(place) = self.sources.place(span) else {
+            let Some(place) = self.secrets.place(span, &self.sources) else {
                 continue;
             };
-            let masked = self.secrets.masked(&place, span, &self.sources);
-            let (text, from, to) = shown(&place, &masked);
+            let (text, from, to) = shown(&place);
             let mark = Mark { from, to, label: printable(label).into_owned(), primary };
             let known = lines
                 .iter_mut()
@@ -299,9 +298,9 @@ const AROUND: usize = 100;
 
 /// A line as text, with the marked range; bytes that are not UTF-8 are replaced. For a very long line, only the
 /// surroundings of the mark.
-fn shown(place: &Place<'_>, text: &[u8]) -> (String, usize, usize) {
+fn shown(place: &Shown<'_>) -> (String, usize, usize) {
     let part = |from: usize, to: usize| {
-        let part = String::from_utf8_lossy(text.get(from..to).unwrap_or_default());
+        let part = String::from_utf8_lossy(place.text.get(from..to).unwrap_or_default());
         // The others are replaced when the line is drawn.
         part.replace(|c| ('\u{80}'..='\u{9f}').contains(&c), "\u{fffd}")
     };

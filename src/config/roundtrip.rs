@@ -74,6 +74,11 @@ const POOL: &[&str] = &[
 ];
 
 fn read(text: &[u8]) -> Loaded {
+    read_with(text, false)
+}
+
+/// Reads a text; `strict`: superfluous words are reported.
+fn read_with(text: &[u8], strict: bool) -> Loaded {
     let host = StaticHost {
         name: "vm".into(),
         users: vec![("root".into(), 0), ("nobody".into(), 65534)],
@@ -81,7 +86,7 @@ fn read(text: &[u8]) -> Loaded {
     }
     .with_all_interfaces();
     let mut options = Options::new("a.conf", &host);
-    options.document = true;
+    (options.document, options.strict) = (true, strict);
     load(&MemoryFiles::single("a.conf", text), &host, &options)
 }
 
@@ -198,6 +203,8 @@ struct Found {
     silent: BTreeSet<String>,
     keywords: usize,
     accepted: usize,
+    /// The first accepted statements of each keyword: the blocks around, what precedes it, and the statement.
+    statements: Vec<(Path, String)>,
 }
 
 fn walk(table: &'static Table, path: &Path, found: &mut Found) {
@@ -236,6 +243,14 @@ fn walk(table: &'static Table, path: &Path, found: &mut Found) {
         let mut all: Vec<String> = values(&shape).into_iter().map(written).collect();
         all.retain(|statement| check(statement, found));
         found.accepted += all.len();
+        // A keyword that takes any text takes all of the pool.
+        let count = match shape {
+            Shape::Text(_) => 4,
+            Shape::Words(_) | Shape::Lines(_) | Shape::List(_) => 16,
+            _ => 0,
+        };
+        let words = all.iter().filter(|statement| statement.len() < 200).take(count);
+        found.statements.extend(words.map(|statement| (path.clone(), statement.clone())));
         if !taken && !keyword.dead {
             let names: Vec<_> = path.iter().map(|p| p.0).collect();
             found.silent.insert(format!("{} / {} {shape:?}", names.join(" / "), keyword.name));
@@ -287,4 +302,68 @@ fn every_keyword_comes_back() {
         found.changes.len(),
         found.changes.iter().take(40).cloned().collect::<Vec<_>>().join("\n====\n")
     );
+    octets_come_back(&found.statements);
+}
+
+/// The statement with octets that are not UTF-8 behind one of its words, for each word, and those words.
+fn with_octets(statement: &str, before: usize, octets: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let bytes = statement.as_bytes();
+    let of_word = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.@:".contains(b);
+    let ends = (before + 1..bytes.len())
+        .filter(|end| of_word(&bytes[end - 1]) && !bytes.get(*end).is_some_and(of_word));
+    let begin = |end: usize| bytes[..end].iter().rposition(|b| !of_word(b)).map_or(0, |at| at + 1);
+    ends.map(|end| {
+        let changed = [&bytes[..end], octets, &bytes[end..]].concat();
+        (changed, [&bytes[begin(end)..end], octets].concat())
+    })
+    .collect()
+}
+
+/// Octets that are not UTF-8 are not changed or lost in silence: they come back, as they are or escaped, or their place
+/// is reported.
+fn octets_come_back(statements: &[(Path, String)]) {
+    let (mut kept, mut reported, mut wrong) = (0, 0, Vec::new());
+    let has = |text: &[u8], part: &[u8]| text.windows(part.len()).any(|found| found == part);
+    for (index, (path, statement)) in statements.iter().enumerate() {
+        let line = statement.trim_end().rfind('\n').filter(|_| !statement.contains('{'));
+        let from = line.map_or(0, |at| at + 1);
+        let name = statement[from..].find([' ', '\n']).map_or(statement.len(), |at| from + at);
+        let plain = read(wrap(path, statement).as_bytes()).document.to_conf();
+        let frame = wrap(path, "MARK").into_bytes();
+        let at = frame.windows(4).position(|part| part == b"MARK").unwrap();
+        // One octet, or a word that is UTF-8 in part.
+        let octets = if index.is_multiple_of(2) { &b"\xe9"[..] } else { b"\xc3\xa9\xff" };
+        let latin: String = octets.iter().map(|octet| char::from(*octet)).collect();
+        let escaped: String = octets.iter().map(|octet| format!("\\x{octet:02x}")).collect();
+        // Commands are split twice.
+        let forms = [escaped.replace('\\', "\\\\"), escaped];
+        for (changed, word) in with_octets(statement, name, octets) {
+            let text = [&frame[..at], &changed, &frame[at + 4..]].concat();
+            let loaded = read_with(&text, true);
+            let conf = loaded.document.to_conf();
+            let json = loaded.document.to_json();
+            let back = Document::from_json(json.as_bytes()).map(|document| document.to_conf());
+            let start = text.windows(word.len()).position(|part| part == word).unwrap();
+            let number = 1 + text[..start].iter().filter(|b| **b == b'\n').count();
+            let is_there = |problem: &super::Diagnostic| {
+                let place = loaded.diagnostics.location(problem);
+                place.is_some_and(|(_, line, _)| line as usize == number)
+            };
+            let shown = |text: &[u8]| String::from_utf8_lossy(text).into_owned();
+            if back.ok().as_ref() != Some(&conf) {
+                wrong.push(format!("{}--- by JSON\n{json}", shown(&text)));
+            } else if forms.iter().any(|form| has(&conf, form.as_bytes())) || has(&conf, octets) {
+                kept += 1;
+            } else if loaded.diagnostics.all().any(is_there) {
+                reported += 1;
+            } else if has(&conf, latin.as_bytes())
+                || has(&plain, &word[..word.len() - octets.len()])
+            {
+                wrong.push(format!("{}---\n{}", shown(&text), shown(&conf)));
+            }
+        }
+    }
+    assert!(kept > 500 && reported > 1000, "{kept} kept, {reported} reported");
+    let some = wrong.iter().take(20).cloned().collect::<Vec<_>>().join("\n====\n");
+    assert!(wrong.is_empty(), "{} changed in silence:\n{some}", wrong.len());
 }

@@ -12,6 +12,7 @@ use super::codes;
 use super::context::{Cx, visible};
 use super::diagnostic::{Class, Diagnostic};
 use super::document::Node;
+use super::keyword::Secrecy;
 pub(crate) use super::keyword::{Alias, Keyword, Missing, Shape, Table, Times};
 use super::reader::{Piece, Reader};
 use super::span::{Span, Spanned};
@@ -172,7 +173,8 @@ impl<'a> Args<'a> {
         if let Some([mark @ (b'#' | b'!'), next, ..]) = behind.map(<[u8]>::trim_ascii_start)
             && !next.is_ascii_whitespace()
         {
-            let what = if self.keyword.secret { "password" } else { "value" };
+            let open = self.keyword.secrecy == Secrecy::Open;
+            let what = if open { "value" } else { "password" };
             new = new.help(format!(
                 "'{}' begins a comment: put the {what} between double quotes",
                 char::from(*mark)

@@ -177,7 +177,7 @@ fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
         let keyword = args.keyword;
         let message = format!(
             "'{}' is ignored: '{}' takes {}",
-            word.text(),
+            word.shown(),
             keyword.name,
             (keyword.shape)().expected()
         );
@@ -201,7 +201,7 @@ fn extra(args: &Args<'_>, cx: &mut Cx<'_>) {
             is_keyword |= table.name == cx.position.block && table.find(word.bytes).is_some();
         });
         if is_keyword {
-            new = new.help(format!("one statement a line: write '{}' on a new line", word.text()));
+            new = new.help(format!("one statement a line: write '{}' on a new line", word.shown()));
         }
         cx.report(new);
     }

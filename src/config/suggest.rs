@@ -4,6 +4,7 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::keyword::{Table, walk};
+use super::secret::mark;
 use super::span::Span;
 use super::unclosed::FOLLOWING;
 use crate::base::near::nearest;
@@ -16,8 +17,9 @@ pub(crate) fn unknown_keyword(
     at: Span,
     opens: bool,
 ) {
+    let shown = mark::text(text, at);
     let mut new =
-        Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{text}'")).at(at);
+        Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{shown}'")).at(at);
     let place = place(table);
     let homes = homes(cx.vocabulary, text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
@@ -28,7 +30,13 @@ pub(crate) fn unknown_keyword(
     } else if !homes.is_empty() {
         new = new
             .label(format!("not known {place}"))
-            .help(format!("'{text}' belongs {}", homes.join(" or ")));
+            .help(format!("'{shown}' belongs {}", homes.join(" or ")));
+    } else if let Some((keyword, _)) =
+        text.split_once('=').filter(|(k, _)| table.find(k.as_bytes()).is_some())
+    {
+        new = new
+            .label(format!("not known {place}"))
+            .help(format!("a keyword and its value are separated by a blank: '{keyword} ...'"));
     } else if let Some(near) = nearest(text, table.names()) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);
     } else {
@@ -43,11 +51,6 @@ pub(crate) fn unknown_keyword(
         } else if text.starts_with("include") {
             new = new
                 .help("the forms are include, includer, includem, includew, includeb and includea");
-        } else if let Some((keyword, _)) =
-            text.split_once('=').filter(|(k, _)| table.find(k.as_bytes()).is_some())
-        {
-            new = new
-                .help(format!("a keyword and its value are separated by a blank: '{keyword} ...'"));
         }
     }
     if opens {

@@ -8,6 +8,7 @@ use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
 use super::keyword::{Keyword, Table};
+use super::secret::mark;
 use super::span::{Place, Sources, Span};
 use super::text::Trim;
 
@@ -74,7 +75,7 @@ impl Signs {
     /// A word that a block around `open` knows, and `open` does not.
     pub(crate) fn stray(&self, text: &[u8], at: Span, open: Open, cx: &Cx<'_>) -> Stray {
         Stray {
-            text: String::from_utf8_lossy(text).into_owned(),
+            text: mark::text(&String::from_utf8_lossy(text), at),
             at,
             open: (open.keyword, open.at),
             within: cx.position.within,

@@ -1,5 +1,6 @@
 //! Words of a statement: the ordinary splitting, and the two splittings of script keywords.
 
+use super::secret::mark;
 use super::span::{Span, u32_of};
 use super::text::{Text, is_blank};
 
@@ -101,9 +102,14 @@ impl<'a> Word<'a> {
         }
     }
 
-    /// The word as text; bytes that are not UTF-8 are replaced.
+    /// The word as text; bytes that are not UTF-8 are replaced. For a message use [`Self::shown`].
     pub(crate) fn text(&self) -> std::borrow::Cow<'a, str> {
         String::from_utf8_lossy(self.bytes)
+    }
+
+    /// The word as text for a message, which shows no secrets.
+    pub(crate) fn shown(&self) -> String {
+        mark::text(&self.text(), self.span())
     }
 
     /// The word as text if it is UTF-8.

@@ -136,7 +136,7 @@ fn tell(loaded: &Loaded, rest: &[Remark], dump: bool) {
         pause();
     }
     if dump {
-        for line in String::from_utf8_lossy(&loaded.document.to_conf()).lines() {
+        for line in String::from_utf8_lossy(&loaded.document.without_secrets()).lines() {
             tracing::info!("{line}");
             pause();
         }

@@ -382,7 +382,7 @@ impl Value for Sender {
                     .help("enclose the whole address in double quotes if it contains blanks"),
             );
         }
-        Some(Self(super::super::value::text::decode(word.bytes)))
+        Some(Self(super::super::value::text::text_of(&word, cx)))
     }
 
     fn words(&self, out: &mut Words) {

@@ -219,13 +219,13 @@ impl<const MIN: u64> Value for Millis<MIN> {
         let read = crate::config::value::number::decimal(word.bytes, 3);
         let micros = read.filter(|d| (MIN..=4_294_967_000).contains(&d.value)).map(|d| d.value);
         let Some(micros) = micros else {
-            let message = format!("invalid time '{}' in milliseconds, ignored", word.text());
+            let message = format!("invalid time '{}' in milliseconds, ignored", word.shown());
             let new = Diagnostic::error(&codes::RANGE, message).at(word.span());
             cx.report(new.label(format!("expected {}", Self::shape().expected())));
             return None;
         };
         if micros > 10_000_000 {
-            let message = format!("'{}' is longer than 10 seconds", word.text());
+            let message = format!("'{}' is longer than 10 seconds", word.shown());
             cx.report(Diagnostic::warning(&codes::RANGE, message).at(word.span()));
         }
         Some(Self(micros))

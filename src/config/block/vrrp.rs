@@ -55,7 +55,7 @@ impl Value for Password {
                     "auth_pass is cut off after 8 characters",
                 )
                 .at(word.part(8, word.bytes.len()))
-                .label("this part is not used")
+                .label("only the beginning is used")
                 .help("version 2 adverts have room for 8 bytes (RFC 2338 5.3.10)"),
             );
         }
@@ -165,7 +165,7 @@ block! {
     /// Authentication of adverts by HMAC-SHA256.
     pub struct AuthHmac(()) = "auth_hmac" {
         /// A key; receivers accept any of them.
-        key: Many<Key> = "key", lenient, secret;
+        key: Many<Key> = "key", lenient, secret_key;
         /// Id of the key used to send.
         active_key: One<Int<1, 255>> = "active_key";
         /// Seconds by which clocks may differ.

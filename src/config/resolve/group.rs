@@ -11,6 +11,7 @@ use crate::config::block::group::SyncGroup;
 use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::Block;
+use crate::config::secret::mark;
 use crate::config::span::{Span, Spanned};
 use crate::config::value::text::ObjectName;
 use crate::model::extras::InstanceExtras;
@@ -159,7 +160,8 @@ fn misplaced_members(draft: &GroupDraft, cx: &mut Load<'_>) -> bool {
     for report in reports.iter_mut().filter(|r| *r.code == codes::UNKNOWN_KEYWORD) {
         let (unit, from, to) = (draft.span.unit, draft.span.start, draft.end.start);
         let inside = report.span.unit == unit && (from..to).contains(&report.span.start);
-        let word = report.message.split('\'').nth(1).unwrap_or_default();
+        let message = mark::plain(&report.message);
+        let word = message.split('\'').nth(1).unwrap_or_default();
         if inside && report.subject.block == table && instances.keys().any(|n| n.as_str() == word) {
             report.help = vec![LIST.to_owned()];
             found = true;

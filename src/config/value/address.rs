@@ -62,7 +62,7 @@ pub(crate) fn parse(bytes: &[u8]) -> Option<IpAddr> {
 
 /// Reports a word that is not an address.
 pub(crate) fn report(word: &Word<'_>, expected: &str, cx: &mut Cx<'_>) {
-    let message = format!("'{}' is not an address", word.text());
+    let message = format!("'{}' is not an address", word.shown());
     let mut new = Diagnostic::error(&codes::ADDRESS, message).at(word.span()).label(expected);
     let text = word.text();
     if let Some(bare) = text.strip_prefix('<').and_then(|t| t.strip_suffix('>'))
@@ -87,7 +87,7 @@ pub(crate) fn ip_of(word: &Word<'_>, family: Option<Family>, cx: &mut Cx<'_>) ->
     let address = ip(word, cx)?;
     match family {
         Some(wanted) if wanted != Family::of(&address) => {
-            let message = format!("'{}' is not an {wanted} address", word.text());
+            let message = format!("'{}' is not an {wanted} address", word.shown());
             let new = Diagnostic::error(&codes::FAMILY, message).at(word.span());
             cx.report(new.label(format!("expected an {wanted} address")));
             None
@@ -120,7 +120,7 @@ pub(crate) fn prefix(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Prefix> {
 fn length(word: &Word<'_>, bits: u8, cx: &mut Cx<'_>) -> Option<u8> {
     let length = word.str().and_then(|t| t.parse::<u8>().ok());
     if length.is_none_or(|l| l > bits) {
-        let message = format!("'{}' is not a prefix length", word.text());
+        let message = format!("'{}' is not a prefix length", word.shown());
         let mut new = Diagnostic::error(&codes::RANGE, message)
             .at(word.span())
             .label(format!("expected 0 to {bits}; {bits} is used"));
@@ -251,7 +251,7 @@ impl Value for MailServer {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
-        let host = super::text::decode(word.bytes);
+        let host = super::text::text_of(&word, cx);
         let mut port = 25;
         if let Some(word) = args.next() {
             let number = super::number::integer(&word, 1, 65535, false, cx);
@@ -259,7 +259,7 @@ impl Value for MailServer {
         }
         let known = parse(word.bytes).is_some() || cx.resolves(&host);
         if !known {
-            let message = format!("the name of mail server '{host}' cannot be resolved");
+            let message = format!("the name of mail server '{}' cannot be resolved", word.shown());
             cx.report(
                 Diagnostic::environment(&codes::NO_HOST, message)
                     .at(word.span())

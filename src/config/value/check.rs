@@ -3,7 +3,7 @@
 use super::entry::unknown_option;
 use super::number::integer;
 use super::router::hex;
-use super::text::{choice, decode, report_choice};
+use super::text::{choice, report_choice, text_of};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
@@ -162,7 +162,7 @@ fn codes_of(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(u16, u16)> {
         }
     };
     if first > last {
-        let message = format!("'{}' is an empty range, ignored", word.text());
+        let message = format!("'{}' is an empty range, ignored", word.shown());
         cx.report(Diagnostic::error(&codes::RANGE, message).at(word.span()));
         return None;
     }
@@ -179,8 +179,8 @@ impl Value for Digest {
         let digest = hex(word.bytes).and_then(|d| <[u8; 16]>::try_from(d).ok());
         if digest.is_none() {
             let message = match word.bytes.len() {
-                32 => format!("digest '{}' is not hexadecimal", word.text()),
-                n => format!("digest '{}' has {n} characters, not 32", word.text()),
+                32 => format!("digest '{}' is not hexadecimal", word.shown()),
+                n => format!("digest '{}' has {n} characters, not 32", word.shown()),
             };
             cx.report(Diagnostic::error(&codes::HEX, message).at(word.span()));
         }
@@ -282,7 +282,7 @@ impl Value for RegexOptions {
                 // keepalived ignores it without a message, and the expression then matches something else.
                 None => {
                     all = false;
-                    let message = format!("unknown regular expression option '{}'", word.text());
+                    let message = format!("unknown regular expression option '{}'", word.shown());
                     let mut new = Diagnostic::error(&codes::OPTION, message).at(word.span());
                     new = new.class(Class::Quiet);
                     let near =
@@ -435,11 +435,11 @@ impl Value for Domain {
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
-        let text = decode(word.bytes);
+        let text = text_of(&word, cx);
         let name = text.strip_suffix('.').unwrap_or(&text);
         let wrong = name.split('.').any(|l| l.is_empty() || l.len() > 63) || name.len() > 253;
         if wrong && !name.is_empty() {
-            let message = format!("'{text}' is not a domain name");
+            let message = format!("'{}' is not a domain name", word.shown());
             cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             return None;
         }

@@ -10,7 +10,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::value::address::{mask_length, parse, prefix, report};
 use crate::config::value::number::{any_base, integer};
-use crate::config::value::text::{decode, interface, report_length};
+use crate::config::value::text::{interface, report_length, text_of};
 use crate::config::words::Word;
 use crate::model::Lifetime;
 use crate::model::address::AddressFlags;
@@ -184,7 +184,7 @@ fn option_of(
             if entry.prefix.family() == Family::V6 {
                 only_ipv4(option, cx);
             } else {
-                entry.label = Some(decode(word.bytes));
+                entry.label = Some(text_of(&word, cx));
             }
         }
         b"peer" => {
@@ -211,7 +211,7 @@ fn option_of(
         }
         b"track_group" => {
             let word = value(option, args, cx)?;
-            entry.track_group = Some(Name::from(decode(word.bytes)));
+            entry.track_group = Some(Name::from(text_of(&word, cx)));
         }
         b"home" => entry.flags.home = true,
         b"-nodad" => entry.flags.dad = true,
@@ -222,7 +222,7 @@ fn option_of(
         b"use_vmac" => entry.use_vmac = true,
         other => {
             if let Some(length) = mask_length(other) {
-                let message = format!("'{}' is not an address option, ignored", option.text());
+                let message = format!("'{}' is not an address option, ignored", option.shown());
                 let address = entry.prefix.address;
                 let new = Diagnostic::error(&codes::OPTION, message).at(option.span());
                 cx.report(new.help(format!("for a netmask write {address}/{length}")));
@@ -270,7 +270,7 @@ fn broadcast(
 
 fn only_ipv4(option: &Word<'_>, cx: &mut Cx<'_>) {
     // The kernel has no such attribute for IPv6, so nothing is lost.
-    let message = format!("'{}' is for IPv4 addresses only, ignored", option.text());
+    let message = format!("'{}' is for IPv4 addresses only, ignored", option.shown());
     cx.report(Diagnostic::warning(&codes::FAMILY, message).at(option.span()));
 }
 
@@ -282,7 +282,7 @@ pub(crate) fn value<'a>(
 ) -> Option<Word<'a>> {
     let word = args.next();
     if word.is_none() {
-        let message = format!("'{}' needs a value, the line is ignored", option.text());
+        let message = format!("'{}' needs a value, the line is ignored", option.shown());
         cx.report(Diagnostic::error(&codes::MISSING_PARAMETER, message).at(option.span()));
     }
     word
@@ -301,7 +301,8 @@ pub(crate) fn number_or_name(
         .or_else(|| cx.number_of(table, &text))
         .filter(|n| *n <= max);
     if number.is_none() {
-        let message = format!("'{text}' is neither a number up to {max} nor a name in {table}");
+        let shown = word.shown();
+        let message = format!("'{shown}' is neither a number up to {max} nor a name in {table}");
         cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
     }
     number
@@ -328,11 +329,9 @@ pub(crate) fn unknown_option(
     what: &str,
     cx: &mut Cx<'_>,
 ) {
-    let text = option.text();
-    let mut new =
-        Diagnostic::error(&codes::OPTION, format!("'{text}' is not {what} option, ignored"))
-            .at(option.span());
-    if let Some(near) = crate::base::near::nearest(&text, options.iter().copied()) {
+    let message = format!("'{}' is not {what} option, ignored", option.shown());
+    let mut new = Diagnostic::error(&codes::OPTION, message).at(option.span());
+    if let Some(near) = crate::base::near::nearest(&option.text(), options.iter().copied()) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);
     }
     cx.report(new);

@@ -4,12 +4,13 @@ use core::net::IpAddr;
 
 use super::entry::value;
 use super::number::{any_base, integer};
-use super::text::{decode, report_choice, report_length};
+use super::text::{report_choice, report_length, text_of};
 use crate::base::{IfName, Name};
 use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::secret::mark;
 use crate::config::words::Word;
 use crate::model::SyncSettings;
 use crate::model::service::Timeouts;
@@ -87,7 +88,8 @@ impl Value for Umask {
             None => text.split('|').try_fold(0, |mask, name| Some(mask | bit(name)?)),
         };
         if mask.is_none() {
-            let message = format!("'{text}' is not a file mode, ignored");
+            let shown = mark::text(&text, args.span());
+            let message = format!("'{shown}' is not a file mode, ignored");
             let new = Diagnostic::error(&codes::VALUE, message).at(args.span());
             cx.report(
                 new.label("expected 0 to 0777, or bits such as IRUSR, IWGRP, IRWXO joined by '|'"),
@@ -273,10 +275,10 @@ fn sync_option(
         b"inst" => {
             let word = args.need_or_end(cx)?;
             if sync.instance.is_some() {
-                let message = format!("the instance is already set, '{}' is ignored", word.text());
+                let message = format!("the instance is already set, '{}' is ignored", word.shown());
                 cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
             } else {
-                sync.instance = Some(Name::from(decode(word.bytes)));
+                sync.instance = Some(Name::from(text_of(&word, cx)));
             }
         }
         b"id" => {
@@ -301,7 +303,7 @@ fn sync_option(
             }
         }
         // The old form: instance and id by position.
-        _ if position == 1 => sync.instance = Some(Name::from(decode(option.bytes))),
+        _ if position == 1 => sync.instance = Some(Name::from(text_of(option, cx))),
         _ if position == 2 && option.bytes.iter().all(u8::is_ascii_digit) => {
             let message = "the id by position is deprecated, use 'id'";
             cx.report(Diagnostic::warning(&codes::DEPRECATED, message).at(option.span()));
@@ -371,7 +373,7 @@ fn short(word: &Word<'_>, max: usize, cx: &mut Cx<'_>) -> Option<Box<str>> {
         report_length(word, max, "the line is ignored", cx);
         return None;
     }
-    Some(decode(word.bytes))
+    Some(text_of(word, cx))
 }
 
 impl Value for Chains {
@@ -498,7 +500,7 @@ impl Value for AbsolutePath {
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = only(args, cx)?;
         if word.bytes.first() != Some(&b'/') {
-            let message = format!("'{}' is not an absolute path, ignored", word.text());
+            let message = format!("'{}' is not an absolute path, ignored", word.shown());
             cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             return None;
         }

@@ -91,7 +91,7 @@ impl Value for Bool {
             b"true" | b"on" | b"yes" => Some(Self(true)),
             b"false" | b"off" | b"no" => Some(Self(false)),
             other => {
-                let message = format!("'{}' is not a truth value", word.text());
+                let message = format!("'{}' is not a truth value", word.shown());
                 let mut new = Diagnostic::error(&codes::BOOLEAN, message)
                     .at(word.span())
                     .label(format!("expected {}", Self::shape().expected()));
@@ -246,14 +246,14 @@ pub(crate) fn integer(
         Some(value) => value,
         None if word.bytes.is_empty() => 0,
         None => {
-            let message = format!("invalid number '{}'", word.text());
+            let message = format!("invalid number '{}'", word.shown());
             let new = Diagnostic::error(&codes::NUMBER, message).at(word.span());
             cx.report(new.label(expected()));
             return None;
         }
     };
     if read.negative && min >= 0 && value <= 0 {
-        let message = format!("negative number '{}'", word.text());
+        let message = format!("negative number '{}'", word.shown());
         let new = Diagnostic::error(&codes::RANGE, message).at(word.span());
         cx.report(new.label(expected()));
         return None;
@@ -261,7 +261,7 @@ pub(crate) fn integer(
     let rest = word.bytes.get(read.end..).unwrap_or_default();
     let hexadecimal = matches!(rest.first(), Some(b'x' | b'X')) && value == 0;
     if !rest.is_empty() && (!lenient || hexadecimal) {
-        let message = format!("invalid number '{}'", word.text());
+        let message = format!("invalid number '{}'", word.shown());
         let mut new = Diagnostic::error(&codes::NUMBER, message).at(word.span()).label(expected());
         let number = core::str::from_utf8(rest.get(1..).unwrap_or_default())
             .ok()
@@ -273,13 +273,13 @@ pub(crate) fn integer(
         return None;
     }
     if !(min..=max).contains(&value) {
-        let message = format!("number '{}' outside range [{min}, {max}]", word.text());
+        let message = format!("number '{}' outside range [{min}, {max}]", word.shown());
         let new = Diagnostic::error(&codes::RANGE, message).at(word.span());
         cx.report(new.label(expected()));
         return None;
     }
     if !rest.is_empty() {
-        let message = format!("text after the number in '{}', {value} is used", word.text());
+        let message = format!("text after the number in '{}', {value} is used", word.shown());
         cx.report(
             Diagnostic::warning(&codes::TRAILING_TEXT, message)
                 .at(word.span())
@@ -311,7 +311,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
     let Some(read) = decimal(word.bytes, kept) else {
         let negative = word.bytes.first() == Some(&b'-');
         let what = if negative { "negative number" } else { "invalid number" };
-        let message = format!("{what} '{}'", word.text());
+        let message = format!("{what} '{}'", word.shown());
         let mut new = Diagnostic::error(&codes::SECONDS, message).at(word.span()).label(expected());
         let head = word.bytes.iter().take_while(|b| b.is_ascii_digit() || **b == b'.').count();
         let (number, unit) = word.bytes.split_at(head.min(word.bytes.len()));
@@ -328,7 +328,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
     if !(min..=max).contains(&micros) {
         let message = format!(
             "number '{}' outside range [{}, {}]",
-            word.text(),
+            word.shown(),
             show_micros(min),
             show_micros(max)
         );
@@ -339,7 +339,7 @@ pub(crate) fn time(word: &Word<'_>, min: u64, max: u64, kept: u32, cx: &mut Cx<'
     if read.excess {
         let message = format!(
             "number '{}' has too many decimal places, {} is used",
-            word.text(),
+            word.shown(),
             show_micros(micros)
         );
         cx.report(

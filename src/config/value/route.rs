@@ -9,7 +9,7 @@ use self::hop::{encap, hop, hops};
 use self::write::{write, write_hops};
 use super::entry::number_or_name;
 use super::number::{decimal, integer};
-use super::text::{decode, interface};
+use super::text::{interface, text_of};
 use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -241,7 +241,8 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         }
         b"congctl" => {
             let locked = lock(args);
-            route.congestion = Some((decode(need(args, cx)?.bytes), locked));
+            let word = need(args, cx)?;
+            route.congestion = Some((text_of(&word, cx), locked));
         }
         b"realms" => {
             let word = need(args, cx)?;
@@ -271,7 +272,8 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         b"append" => route.mode = RouteMode::Append,
         b"no_track" => route.no_track = true,
         b"track_group" => {
-            draft.track_group = Some(Name::from(decode(need(args, cx)?.bytes)));
+            let word = need(args, cx)?;
+            draft.track_group = Some(Name::from(text_of(&word, cx)));
         }
         b"vrf" => route.vrf = Some(device(args, cx)?),
         b"nexthop" => hops(draft, args, cx),
@@ -297,7 +299,7 @@ fn metric(route: &mut Route, word: &[u8], args: &mut Args<'_>, cx: &mut Cx<'_>) 
         let locked = lock(args);
         let word = need(args, cx)?;
         let Some(value) = round_trip(&word, *units) else {
-            dropped(format!("invalid {name} '{}'", word.text()), &word, cx);
+            dropped(format!("invalid {name} '{}'", word.shown()), &word, cx);
             return None;
         };
         set(route, *kind, value, locked);
@@ -344,7 +346,7 @@ fn family(
         Some(known) if *known != wanted => {
             let message = format!(
                 "'{}' is for {wanted}, but the route is for {known}: the route is left out",
-                at.text()
+                at.shown()
             );
             cx.report(Diagnostic::error(&codes::FAMILY, message).at(at.span()));
             None

@@ -10,6 +10,7 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::secret::{FILE, mark};
 use crate::config::words::Word;
 use crate::model::extras::{LinkbeatMethod, OldChecksum, SecretBytes, UnicastPeer};
 use crate::model::link::IpvlanMode;
@@ -133,7 +134,7 @@ fn group(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u32>
 /// The name of an interface to create; a second one is reported.
 fn new_name(slot: &mut Option<IfName>, word: &Word<'_>, cx: &mut Cx<'_>) {
     if slot.is_some() {
-        let message = format!("the interface name is already set, '{}' is ignored", word.text());
+        let message = format!("the interface name is already set, '{}' is ignored", word.shown());
         cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
     } else {
         *slot = interface(word, cx);
@@ -159,7 +160,7 @@ impl Value for UseVmac {
                 _ => match VmacAddress::parse(&word.text()) {
                     Some(address) => vmac_address(&mut new.address, address, &word, cx),
                     None if word.bytes.contains(&b':') => {
-                        let message = format!("'{}' is not a MAC address, ignored", word.text());
+                        let message = format!("'{}' is not a MAC address, ignored", word.shown());
                         cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
                     }
                     None => new_name(&mut new.name, &word, cx),
@@ -210,7 +211,7 @@ fn vmac_address(
         *slot = Some(address);
         return;
     };
-    let message = format!("{problem}, '{}' is ignored", word.text());
+    let message = format!("{problem}, '{}' is ignored", word.shown());
     cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
 }
 
@@ -233,7 +234,7 @@ impl Value for UseIpvlan {
             let host = word.bytes.split(|b| *b == b'/').next().unwrap_or_default();
             match (word.bytes, mode) {
                 (_, Some(_)) if new.mode.is_some() => {
-                    let message = format!("the type is already set, '{}' is ignored", word.text());
+                    let message = format!("the type is already set, '{}' is ignored", word.shown());
                     cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
                 }
                 (_, Some(mode)) => new.mode = Some(mode),
@@ -246,7 +247,7 @@ impl Value for UseIpvlan {
                 _ if parse(host).is_some() => {
                     if new.address.is_some() {
                         let message =
-                            format!("the address is already set, '{}' is ignored", word.text());
+                            format!("the address is already set, '{}' is ignored", word.shown());
                         cx.report(Diagnostic::error(&codes::SET_TWICE, message).at(word.span()));
                     } else {
                         new.address = prefix(&word, cx);
@@ -300,7 +301,7 @@ impl Value for Peer {
                 break;
             }
             let Some(word) = args.next() else {
-                let message = format!("'{}' needs a value, ignored", option.text());
+                let message = format!("'{}' needs a value, ignored", option.shown());
                 cx.report(Diagnostic::error(&codes::MISSING_PARAMETER, message).at(option.span()));
                 break;
             };
@@ -431,9 +432,10 @@ impl Value for Key {
         let word = args.need(cx)?;
         let octets = key_octets(&word, cx)?;
         if !(32..=64).contains(&octets.len()) {
-            let message = format!("key {id} has {} bytes, it is left out", octets.len());
+            // How long it is must not be in a message.
+            let message = format!("key {id} must be 32 to 64 bytes long, it is left out");
             let new = Diagnostic::error(&codes::TOO_LONG, message).at(word.span());
-            cx.report(new.label("expected 32 to 64 bytes"));
+            cx.report(new.label("too short or too long"));
             return None;
         }
         Some(Self { id, octets: SecretBytes::new(octets), written: word.bytes.into() })
@@ -447,10 +449,10 @@ impl Value for Key {
 
 fn key_octets(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Vec<u8>> {
     const LARGEST: usize = 139;
-    let Some(path) = word.bytes.strip_prefix(b"file:") else {
+    let Some(path) = word.bytes.strip_prefix(FILE) else {
         return key_text(word.bytes, word, cx);
     };
-    let path_shown = decode(path);
+    let path_shown = mark::text(&decode(path), word.span());
     let refuse = |reason: &str, cx: &mut Cx<'_>| {
         let message = format!("key file '{path_shown}' {reason}, the key is left out");
         // Routers with different keys do not hear each other, so a reload must not apply the rest.

@@ -3,7 +3,7 @@
 use super::entry::number_or_name;
 use super::number::{any_base, integer};
 use super::route::{realms, small};
-use super::text::{decode, interface};
+use super::text::{interface, text_of};
 use crate::base::{Family, IfName, Name, Prefix};
 use crate::config::codes;
 use crate::config::context::Cx;
@@ -153,7 +153,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             let word = args.need_or_end(cx)?;
             let number = any_base(&word.text());
             if number.is_none() {
-                refuse(&format!("invalid tunnel-id '{}'", word.text()), word.span(), cx);
+                refuse(&format!("invalid tunnel-id '{}'", word.shown()), word.span(), cx);
             }
             draft.tunnel = Some(number?);
         }
@@ -161,7 +161,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             let word = args.need_or_end(cx)?;
             let range = range(&word).filter(|(a, b)| *a <= U32 && *b <= U32);
             let Some((first, last)) = range else {
-                refuse(&format!("invalid uidrange '{}'", word.text()), word.span(), cx);
+                refuse(&format!("invalid uidrange '{}'", word.shown()), word.span(), cx);
                 return None;
             };
             draft.users = Some((u32::try_from(first).ok()?, u32::try_from(last).ok()?));
@@ -179,7 +179,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
             let named = |cx: &mut Cx<'_>| cx.number_of("protocols", &text)?.try_into().ok();
             draft.ip_protocol = number.or_else(|| named(cx));
             if draft.ip_protocol.is_none() {
-                let message = format!("unknown IP protocol '{text}', ignored");
+                let message = format!("unknown IP protocol '{}', ignored", word.shown());
                 cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             }
         }
@@ -187,13 +187,14 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         b"dport" => draft.destination_ports = ports(args, cx)?,
         b"no_track" => draft.no_track = true,
         b"track_group" => {
-            draft.track_group = Some(Name::from(decode(args.need_or_end(cx)?.bytes)));
+            let word = args.need_or_end(cx)?;
+            draft.track_group = Some(Name::from(text_of(&word, cx)));
         }
         b"type" => {
             let word = args.need_or_end(cx)?;
             if !matches!(word.bytes, b"goto" | b"nop" | b"blackhole" | b"unreachable" | b"prohibit")
             {
-                refuse(&format!("'{}' is not a rule type", word.text()), word.span(), cx);
+                refuse(&format!("'{}' is not a rule type", word.shown()), word.span(), cx);
                 return None;
             }
             return option(draft, &word, args, cx);
@@ -223,7 +224,7 @@ fn option(draft: &mut Draft, word: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'
         b"unreachable" => act(draft, RuleAction::Unreachable, word, cx)?,
         b"prohibit" => act(draft, RuleAction::Prohibit, word, cx)?,
         _ => {
-            let message = format!("unknown rule option '{}', ignored", word.text());
+            let message = format!("unknown rule option '{}', ignored", word.shown());
             let mut new = Diagnostic::error(&codes::OPTION, message).at(word.span());
             if word.bytes == b"ip_proto" {
                 new = new.replacement("ipproto");
@@ -265,7 +266,7 @@ fn number(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u32> {
     let word = args.need_or_end(cx)?;
     let number = any_base(&word.text()).and_then(|n| u32::try_from(n).ok());
     if number.is_none() {
-        refuse(&format!("invalid number '{}'", word.text()), word.span(), cx);
+        refuse(&format!("invalid number '{}'", word.shown()), word.span(), cx);
     }
     number
 }
@@ -293,7 +294,7 @@ fn mark(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(u32, u32)> {
         None => number(mark).map(|m| (m, u32::MAX)),
     };
     if read.is_none() {
-        refuse(&format!("invalid fwmark '{text}'"), word.span(), cx);
+        refuse(&format!("invalid fwmark '{}'", word.shown()), word.span(), cx);
     }
     read
 }
@@ -321,11 +322,11 @@ fn ports(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<(u16, u16)>> {
         .and_then(|(a, b)| Some((u16::try_from(a).ok()?, u16::try_from(b).ok()?)))
         .or(single.map(|p| (p, p)));
     if both.is_none() {
-        let message = format!("invalid port range '{}', ignored", word.text());
+        let message = format!("invalid port range '{}', ignored", word.shown());
         let new = Diagnostic::error(&codes::VALUE, message).at(word.span());
         cx.report(new.label("expected A-B"));
     } else if single.is_some() {
-        let message = format!("one port, '{}': keepalived requires a range", word.text());
+        let message = format!("one port, '{}': keepalived requires a range", word.shown());
         let new = Diagnostic::warning(&codes::VALUE, message).at(word.span());
         cx.report(new.replacement(format!("{0}-{0}", word.text())));
     }

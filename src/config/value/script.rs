@@ -5,8 +5,9 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::document::script_text;
 use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::secret::mark;
 use crate::config::span::{Span, Spanned};
-use crate::config::value::text::decode;
+use crate::config::value::text::{text_at, text_of};
 use crate::config::words::split_script;
 
 /// A command as configured; it is checked against the machine when it is used.
@@ -45,7 +46,7 @@ impl Account {
     /// The account on this machine. Reports a user or group that does not exist, counted as `class`.
     pub(crate) fn find(&self, class: Class, cx: &mut Cx<'_>) -> Option<Found> {
         let unknown = |what: &str, name: &str, at: Span, cx: &mut Cx<'_>| {
-            let message = format!("{what} '{name}' does not exist");
+            let message = format!("{what} '{}' does not exist", mark::text(name, at));
             cx.report(Diagnostic::environment(&codes::NO_USER, message).at(at).class(class));
         };
         let name = &self.user.value;
@@ -156,9 +157,9 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
         }
     };
     let place = |i: usize| line.get(i).map(|w| statement.raw_span(w.start, w.end));
-    let word = |i: usize| {
-        let text = line.get(i).map(|w| decode(&w.bytes))?;
-        Some(Spanned::new(text, place(i)?))
+    let word = |i: usize, cx: &mut Cx<'_>| {
+        let (word, at) = (line.get(i)?, place(i)?);
+        Some(Spanned::new(text_at(&word.bytes, at, cx), at))
     };
     let Some(text) = line.get(1) else {
         return Some(None);
@@ -169,7 +170,7 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
         Err(_) => {
             let message = format!(
                 "missing closing quote in command '{}'",
-                String::from_utf8_lossy(&text.bytes)
+                mark::text(&String::from_utf8_lossy(&text.bytes), at)
             );
             cx.report(
                 Diagnostic::error(&codes::SCRIPT_TEXT, message)
@@ -182,7 +183,7 @@ fn command(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Option<Script>> {
     if words.is_empty() {
         return Some(None);
     }
-    let account = word(2).map(|user| Account { user, group: word(3) });
+    let account = word(2, cx).map(|user| Account { user, group: word(3, cx) });
     Some(Some(Script {
         words: words.into_iter().map(|w| w.bytes.into()).collect(),
         account,
@@ -199,8 +200,8 @@ impl Value for Account {
         let user = args.need(cx)?;
         let group = args.next();
         Some(Self {
-            user: Spanned::new(decode(user.bytes), user.span()),
-            group: group.map(|g| Spanned::new(decode(g.bytes), g.span())),
+            user: Spanned::new(text_of(&user, cx), user.span()),
+            group: group.map(|g| Spanned::new(text_of(&g, cx), g.span())),
         })
     }
 

@@ -9,7 +9,7 @@ use crate::config::diagnostic::{Class, Diagnostic};
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::value::address::{parse, report};
 use crate::config::value::number::integer;
-use crate::config::value::text::{choice, decode, report_choice};
+use crate::config::value::text::{choice, report_choice, text_of};
 use crate::config::words::Word;
 use crate::model::Forward;
 use crate::model::service::{GroupEntry, Protocol, Tunnel, TunnelChecksum};
@@ -121,7 +121,10 @@ impl Value for ServerName {
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
         let word = args.need(cx)?;
         match word.bytes {
-            b"group" => args.need_or_end(cx).map(|w| Self::Group(Name::from(decode(w.bytes)))),
+            b"group" => {
+                let word = args.need_or_end(cx)?;
+                Some(Self::Group(Name::from(text_of(&word, cx))))
+            }
             b"fwmark" => {
                 let word = args.need_or_end(cx)?;
                 let mark = integer(&word, 0, i64::from(u32::MAX), true, cx)?;
@@ -420,7 +423,7 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
     };
     let tail = word.slice(cut + 1, word.bytes.len());
     let refuse = |what: &str, cx: &mut Cx<'_>| {
-        let message = format!("'{}': {what}, the line is ignored", word.text());
+        let message = format!("'{}': {what}, the line is ignored", word.shown());
         cx.report(Diagnostic::error(&codes::RANGE, message).at(tail.span()));
         None
     };

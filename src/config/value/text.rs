@@ -5,6 +5,8 @@ use crate::config::codes;
 use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
+use crate::config::secret::mark;
+use crate::config::span::Span;
 use crate::config::words::Word;
 
 /// One word of any text.
@@ -30,12 +32,29 @@ pub(crate) struct Interface(pub IfName);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Path(pub Box<[u8]>);
 
-/// Text of a configuration: UTF-8, or else Latin-1.
+/// Octets as text: UTF-8, or else Latin-1.
 pub(crate) fn decode(bytes: &[u8]) -> Box<str> {
     match core::str::from_utf8(bytes) {
         Ok(text) => text.into(),
         Err(_) => bytes.iter().map(|&b| char::from(b)).collect::<String>().into(),
     }
+}
+
+/// A word that the configuration stores as text. One that is not UTF-8 is read as Latin-1, which is reported: its octets
+/// are not those of the file any more.
+pub(crate) fn text_of(word: &Word<'_>, cx: &mut Cx<'_>) -> Box<str> {
+    text_at(word.bytes, word.span(), cx)
+}
+
+/// [`text_of`] for octets from a place.
+pub(crate) fn text_at(bytes: &[u8], at: Span, cx: &mut Cx<'_>) -> Box<str> {
+    let text = decode(bytes);
+    if text.as_bytes() != bytes {
+        let message = format!("'{}' is not UTF-8, it is read as Latin-1", mark::text(&text, at));
+        let new = Diagnostic::advice(&codes::NOT_UTF8, message).at(at);
+        cx.report(new.help("convert the file: iconv -f ISO-8859-1 -t UTF-8 FILE > NEW"));
+    }
+    text
 }
 
 impl Value for Text {
@@ -44,7 +63,8 @@ impl Value for Text {
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
-        args.need(cx).map(|w| Self(decode(w.bytes)))
+        let word = args.need(cx)?;
+        Some(Self(text_of(&word, cx)))
     }
 
     fn words(&self, out: &mut Words) {
@@ -63,7 +83,7 @@ impl<const MAX: usize> Value for Short<MAX> {
             report_length(&word, MAX, "it is left out", cx);
             return None;
         }
-        Some(Self(decode(word.bytes)))
+        Some(Self(text_of(&word, cx)))
     }
 
     fn words(&self, out: &mut Words) {
@@ -81,7 +101,10 @@ impl<const MAX: usize> Value for Cut<MAX> {
         if word.bytes.len() > MAX {
             report_length(&word, MAX, "the rest is cut off", cx);
         }
-        Some(Self(decode(word.slice(0, MAX).bytes)))
+        // Not within a character.
+        let whole = |end: &usize| word.str().is_none_or(|text| text.is_char_boundary(*end));
+        let end = (0..=word.bytes.len().min(MAX)).rev().find(whole).unwrap_or(0);
+        Some(Self(text_of(&word.slice(0, end), cx)))
     }
 
     fn words(&self, out: &mut Words) {
@@ -91,7 +114,7 @@ impl<const MAX: usize> Value for Cut<MAX> {
 
 /// Reports a text that is empty or too long.
 pub(crate) fn report_length(word: &Word<'_>, max: usize, effect: &str, cx: &mut Cx<'_>) {
-    let message = format!("'{}' must be 1 to {max} characters long", word.text());
+    let message = format!("'{}' must be 1 to {max} characters long", word.shown());
     let new = Diagnostic::error(&codes::TOO_LONG, message);
     let from = max.min(word.bytes.len());
     let at = if from < word.bytes.len() { word.part(from, word.bytes.len()) } else { word.span() };
@@ -104,7 +127,8 @@ impl Value for ObjectName {
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
-        args.need(cx).map(|w| Self(Name::from(decode(w.bytes))))
+        let word = args.need(cx)?;
+        Some(Self(Name::from(text_of(&word, cx))))
     }
 
     fn words(&self, out: &mut Words) {
@@ -160,7 +184,7 @@ impl Value for Interface {
 pub(crate) fn interface(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<IfName> {
     let name = word.str().and_then(|t| t.parse::<IfName>().ok());
     if name.is_none() {
-        let message = format!("'{}' is not an interface name", word.text());
+        let message = format!("'{}' is not an interface name", word.shown());
         cx.report(
             Diagnostic::error(&codes::INTERFACE_NAME, message)
                 .at(word.span())
@@ -198,7 +222,7 @@ impl Value for () {
 
 /// Reports a word that is not one of the choices.
 pub(crate) fn report_choice(word: &Word<'_>, choices: &'static [&'static str], cx: &mut Cx<'_>) {
-    let message = format!("'{}' is not allowed here", word.text());
+    let message = format!("'{}' is not allowed here", word.shown());
     let mut new = Diagnostic::error(&codes::CHOICE, message)
         .at(word.span())
         .label(format!("expected one of {}", choices.join(", ")));

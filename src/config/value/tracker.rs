@@ -6,7 +6,7 @@ use crate::config::context::Cx;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words};
 use crate::config::value::number::integer;
-use crate::config::value::text::{decode, interface};
+use crate::config::value::text::{interface, text_of};
 
 /// `weight N [reverse]` of a tracked object's own block. The bound is that of the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +64,8 @@ impl<const MAX: i64> Value for TrackEntry<MAX> {
     }
 
     fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
-        let name = Name::from(decode(args.need(cx)?.bytes));
+        let word = args.need(cx)?;
+        let name = Name::from(text_of(&word, cx));
         let weight = weight_option(args, &name, MAX, true, cx)?;
         Some(Self { name, weight })
     }
@@ -124,7 +125,7 @@ fn weight_option(
         return Some(None);
     };
     if option.bytes != b"weight" {
-        let message = format!("'{}' is not an option of tracked '{name}', ignored", option.text());
+        let message = format!("'{}' is not an option of tracked '{name}', ignored", option.shown());
         cx.report(
             Diagnostic::error(&codes::OPTION, message).at(option.span()).label("expected 'weight'"),
         );

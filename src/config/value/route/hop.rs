@@ -75,7 +75,7 @@ pub(super) fn encap(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> 
                 .map(|l| any_base(l).and_then(|l| u32::try_from(l).ok()).filter(|l| *l < 1 << 20))
                 .collect();
             if labels.is_none() {
-                let message = format!("'{}' is not a list of MPLS labels", word.text());
+                let message = format!("'{}' is not a list of MPLS labels", word.shown());
                 cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
             }
             labels.map(Encap::Mpls)
@@ -90,7 +90,8 @@ pub(super) fn encap(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> 
                     Some(Encap::Ila(a << 48 | b << 32 | c << 16 | d))
                 }
                 _ => {
-                    let message = format!("'{text}' is not an ILA locator of four groups");
+                    let shown = word.shown();
+                    let message = format!("'{shown}' is not an ILA locator of four groups");
                     cx.report(Diagnostic::error(&codes::VALUE, message).at(word.span()));
                     None
                 }
@@ -157,7 +158,7 @@ fn wide(option: &Word<'_>, args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<u64> 
     let word = after(option, args, cx)?;
     let number = any_base(&word.text());
     if number.is_none() {
-        let message = format!("invalid number '{}'", word.text());
+        let message = format!("invalid number '{}'", word.shown());
         cx.report(Diagnostic::error(&codes::NUMBER, message).at(word.span()));
     }
     number
