@@ -409,7 +409,13 @@ impl<'a> Cx<'a> {
             self.interfaces_named.insert(message.clone());
         }
         if !exists {
-            let new = Diagnostic::environment(&codes::NO_INTERFACE, message).at(at);
+            let mut new = Diagnostic::environment(&codes::NO_INTERFACE, message).at(at);
+            if name.as_str() == "=" {
+                new =
+                    new.help("a keyword and its value are separated by a blank only, without '='");
+            } else if let Some(bare) = name.as_str().strip_suffix([';', ',']) {
+                new = new.help("a statement ends with its line").replacement(bare);
+            }
             let new = if self.given().dynamic_interfaces {
                 new.class(Class::Quiet).note("it is used when it appears")
             } else {

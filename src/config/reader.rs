@@ -66,6 +66,8 @@ enum Astray {
     Opening,
     /// Until all braces are closed.
     Inside,
+    /// Until the innermost block ends, whose `{` is missing.
+    Bare,
 }
 
 impl Reader {
@@ -171,6 +173,13 @@ impl Reader {
             matches!((keyword.shape)(), Shape::Block(..) | Shape::Lines(_) | Shape::List(_));
         if is_block != opens {
             return false;
+        }
+        if opens && open.bare {
+            // keepalived ignores this `{` too, and its `}` ends the block: the braces are in order behind it.
+            self.balance -= 1;
+            self.astray = Astray::Bare;
+            cx.lose_track(at);
+            return true;
         }
         let stray = self.signs.stray(word, at, open, cx);
         if !opens {
@@ -338,9 +347,11 @@ impl Reader {
         table: Option<&'static Table>,
         at: Span,
     ) {
+        let mut bare = false;
         match self.next(cx) {
             Piece::Open(_) => {}
             piece => {
+                bare = true;
                 let here = match piece {
                     Piece::Line(from, to) => self.chunk.span(from as usize, to as usize),
                     Piece::Close(at) => self.brace(at),
@@ -360,7 +371,7 @@ impl Reader {
                 self.balance += 1;
             }
         }
-        self.blocks.push(Open { keyword, at, table });
+        self.blocks.push(Open { keyword, at, table, bare });
     }
 
     /// Ends a block at its `}`, or at the end of the text.
@@ -387,7 +398,12 @@ impl Reader {
             }
             _ => {}
         }
-        if let (Some(block), Piece::Close(at)) = (self.blocks.pop(), piece)
+        let block = self.blocks.pop();
+        if self.astray == Astray::Bare && block.is_some_and(|block| block.bare) {
+            self.astray = Astray::No;
+            cx.found_back(self.last);
+        }
+        if let (Some(block), Piece::Close(at)) = (block, piece)
             && self.balance > 0
         {
             let brace = self.brace(at);
@@ -450,7 +466,7 @@ impl Reader {
     }
 
     fn skip_rest(&mut self, cx: &mut Cx<'_>, keyword: &'static str, at: Span) {
-        self.blocks.push(Open { keyword, at, table: None });
+        self.blocks.push(Open { keyword, at, table: None, bare: false });
         self.abandon(cx);
     }
 

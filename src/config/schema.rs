@@ -154,19 +154,34 @@ impl<'a> Args<'a> {
     pub(crate) fn need_or_end(&mut self, cx: &mut Cx<'_>) -> Option<Word<'a>> {
         let word = self.next();
         if word.is_none() {
-            self.missing_with(cx, Class::Parameter);
+            // It is the value of the word before it, not of the keyword or the list.
+            match self.next.checked_sub(1).and_then(|before| self.statement.word(before)) {
+                Some(option) => {
+                    let text = option.text();
+                    let expected = match option.bytes {
+                        b"via" | b"gw" | b"or" | b"src" | b"to" | b"from" => "expected an address",
+                        _ => "expected its value after it",
+                    };
+                    self.missing_of(&text, expected.into(), Class::Parameter, cx);
+                }
+                None => self.missing_with(cx, Class::Parameter),
+            }
         }
         word
     }
 
     fn missing_with(&self, cx: &mut Cx<'_>, class: Class) {
+        let expected = format!("expected {}", (self.keyword.shape)().expected());
+        self.missing_of(self.keyword.name, expected, class, cx);
+    }
+
+    fn missing_of(&self, name: &str, expected: String, class: Class, cx: &mut Cx<'_>) {
         let last = self.statement.len().saturating_sub(1);
         let at = self.statement.word(last).map_or_else(|| self.statement.span(), |w| w.span());
-        let name = self.keyword.name;
         let mut new =
             Diagnostic::error(&codes::MISSING_PARAMETER, format!("'{name}' needs a value"))
                 .at(at)
-                .label(format!("expected {}", (self.keyword.shape)().expected()))
+                .label(expected)
                 .class(class);
         // `auth_pass #x`
         let behind = cx.sources.place(at).and_then(|place| place.text.get(place.end..));

@@ -1,5 +1,7 @@
 //! "Did you mean": reports about words that are not keywords.
 
+use std::sync::OnceLock;
+
 use super::codes;
 use super::context::Cx;
 use super::diagnostic::Diagnostic;
@@ -21,6 +23,10 @@ pub(crate) fn unknown_keyword(
     let mut new =
         Diagnostic::error(&codes::UNKNOWN_KEYWORD, format!("unknown keyword '{shown}'")).at(at);
     let place = place(table);
+    // Beyond the limit nobody reads it.
+    if cx.reports.len() >= cx.options.limits.problems {
+        return cx.report(new);
+    }
     let homes = homes(cx.vocabulary, text);
     if text.bytes().any(|b| b.is_ascii_uppercase())
         && table.find(text.to_ascii_lowercase().as_bytes()).is_some()
@@ -31,13 +37,18 @@ pub(crate) fn unknown_keyword(
         new = new
             .label(format!("not known {place}"))
             .help(format!("'{shown}' belongs {}", homes.join(" or ")));
+    } else if let Some(bare) =
+        text.strip_suffix([':', ';', '=']).filter(|bare| table.find(bare.as_bytes()).is_some())
+    {
+        let mark = text.strip_prefix(bare).unwrap_or_default();
+        new = new.label(format!("a keyword is written without '{mark}'")).replacement(bare);
     } else if let Some((keyword, _)) =
         text.split_once('=').filter(|(k, _)| table.find(k.as_bytes()).is_some())
     {
         new = new
             .label(format!("not known {place}"))
             .help(format!("a keyword and its value are separated by a blank: '{keyword} ...'"));
-    } else if let Some(near) = nearest(text, table.names()) {
+    } else if let Some(near) = near(text, table) {
         new = new.label(format!("did you mean '{near}'?")).replacement(near);
     } else {
         new = new.label(format!("not known {place}"));
@@ -71,16 +82,32 @@ fn place(table: &Table) -> String {
     if table.name.is_empty() { "outside blocks".into() } else { format!("in '{}'", table.name) }
 }
 
+/// The keyword that a word is meant for: a similar one, or the only one that begins with it.
+fn near(text: &str, table: &'static Table) -> Option<&'static str> {
+    let begun = || {
+        let mut names = table.names().filter(|name| text.len() > 2 && name.starts_with(text));
+        names.next().filter(|_| names.next().is_none())
+    };
+    nearest(text, table.names()).or_else(begun)
+}
+
 /// The blocks in which a word is a keyword.
 fn homes(vocabulary: &'static Table, word: &str) -> Vec<String> {
+    // Walking through all shapes takes long, and a file may have thousands of such words.
+    static TABLES: OnceLock<Vec<&'static Table>> = OnceLock::new();
+    let tables = TABLES.get_or_init(|| {
+        let mut all = Vec::new();
+        walk(vocabulary, &mut |table| all.push(table));
+        all
+    });
     let mut found = Vec::new();
-    walk(vocabulary, &mut |table| {
-        if table.find(word.as_bytes()).is_some() && found.len() < 4 {
+    for table in tables {
+        if found.len() < 4 && table.find(word.as_bytes()).is_some() {
             let name = place(table);
             if !found.contains(&name) {
                 found.push(name);
             }
         }
-    });
+    }
     found
 }

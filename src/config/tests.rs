@@ -326,7 +326,7 @@ fn characters_that_cannot_be_seen_are_named() {
         (instance("").replace("vrrp_instance ", "vrrp_instance\u{a0}"), "E0101", "no-break space"),
         (instance(" \u{a0}authentication {\n auth_type PASS\n }"), "E0101", "no-break space"),
         (instance(" priority\u{a0}120"), "E0101", "no-break space"),
-        (instance(" priority 120\u{a0}"), "W0311", "no-break space"),
+        (instance(" priority 120\u{a0}"), "E0301", "no-break space"),
     ] {
         let loaded = load_text(&text);
         assert_eq!(codes(&loaded), [code], "{text}: {:?}", said(&loaded));

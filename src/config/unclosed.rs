@@ -22,6 +22,8 @@ pub(crate) struct Open {
     pub at: Span,
     /// Its keywords; none for a list.
     pub table: Option<&'static Table>,
+    /// Its `{` is missing.
+    pub bare: bool,
 }
 
 /// A word in a block to which it does not belong.

@@ -284,25 +284,25 @@ block! {
         /// Interface name for instances without an interface.
         dbus_no_interface_name: One<Text> = "dbus_no_interface_name", lenient, later, otherwise("none");
         /// Receive buffer in bytes of the VRRP process's requests to the kernel.
-        vrrp_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, otherwise("104 KiB, also the least");
+        vrrp_netlink_cmd_rcv_bufs: One<Exact<0, U32>> = "vrrp_netlink_cmd_rcv_bufs", lenient, otherwise("104 KiB, also the least");
         /// Exceed the system's limit if necessary.
         vrrp_netlink_cmd_rcv_bufs_force: One<Bool> = "vrrp_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the VRRP process's kernel monitor.
-        vrrp_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient,
+        vrrp_netlink_monitor_rcv_bufs: One<Exact<0, U32>> = "vrrp_netlink_monitor_rcv_bufs", lenient,
             otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
         vrrp_netlink_monitor_rcv_bufs_force: One<Bool> = "vrrp_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's requests to the kernel.
-        lvs_netlink_cmd_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, otherwise("1 MiB, also the least");
+        lvs_netlink_cmd_rcv_bufs: One<Exact<0, U32>> = "lvs_netlink_cmd_rcv_bufs", lenient, otherwise("1 MiB, also the least");
         /// Exceed the system's limit if necessary.
         lvs_netlink_cmd_rcv_bufs_force: One<Bool> = "lvs_netlink_cmd_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of the checker process's kernel monitor.
-        lvs_netlink_monitor_rcv_bufs: One<Int<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient,
+        lvs_netlink_monitor_rcv_bufs: One<Exact<0, U32>> = "lvs_netlink_monitor_rcv_bufs", lenient,
             otherwise("8 MiB, also the least");
         /// Exceed the system's limit if necessary.
         lvs_netlink_monitor_rcv_bufs_force: One<Bool> = "lvs_netlink_monitor_rcv_bufs_force", default(Bool(false));
         /// Receive buffer in bytes of process events. It grows when some are lost.
-        process_monitor_rcv_bufs: One<Int<0, U32>> = "process_monitor_rcv_bufs", lenient,
+        process_monitor_rcv_bufs: One<Exact<0, U32>> = "process_monitor_rcv_bufs", lenient,
             otherwise("as large as is usually enough, beyond the system's limit");
         /// Exceed the system's limit if necessary.
         process_monitor_rcv_bufs_force: One<Bool> = "process_monitor_rcv_bufs_force", default(Bool(false));
@@ -310,7 +310,7 @@ block! {
         /// advert, or a number of bytes.
         vrrp_rx_bufs_policy: One<BufferPolicy> = "vrrp_rx_bufs_policy", lenient, otherwise("4 MiB, also the least");
         /// Multiple for `vrrp_rx_bufs_policy`.
-        vrrp_rx_bufs_multiplier: One<Int<1, U32>> = "vrrp_rx_bufs_multiplier", default(Int(3));
+        vrrp_rx_bufs_multiplier: One<Exact<1, U32>> = "vrrp_rx_bufs_multiplier", default(Exact(3));
         /// Prefix of the names of VMAC interfaces.
         vmac_prefix: First<Text> = "vmac_prefix", default(Text("vrrp".into()));
         /// Prefix of the names of VMAC interfaces for addresses on other interfaces.
@@ -318,7 +318,7 @@ block! {
         /// File mode mask for files that the daemon creates.
         umask: One<Umask> = "umask", otherwise("that of --umask, or else 0177");
         /// Without effect, as in keepalived.
-        random_seed: One<Int<0, U32>> = "random_seed", dead;
+        random_seed: One<Exact<0, U32>> = "random_seed", dead;
         /// Refuse a reload for everything that a configuration test reports, including warnings and mistakes of the running
         /// configuration; the file receives the result of the test. Without it only a new error refuses a reload.
         reload_check_config: One<OptionalPath> = "reload_check_config", otherwise("/dev/null if given without a value");

@@ -15,7 +15,7 @@ use crate::config::slot::{First, Lines, One, block_node, header};
 use crate::config::span::Span;
 use crate::config::value::entry::AddressEntry;
 use crate::config::value::global::OptionalName;
-use crate::config::value::number::{Flag, Int, U32};
+use crate::config::value::number::{Exact, Flag, U32};
 use crate::config::value::route::RouteEntry;
 use crate::config::value::router::{DelayEntry, LinkbeatEntry};
 use crate::config::value::rule::RuleEntry;
@@ -39,7 +39,7 @@ block! {
         /// Poll the state of links every second instead of waiting for kernel events.
         linkbeat_use_polling: One<Flag> = "linkbeat_use_polling", later;
         /// Seconds for which the supervisor waits for its processes when it stops.
-        child_wait_time: One<Int<0, U32>> = "child_wait_time", default(Int(5));
+        child_wait_time: One<Exact<0, U32>> = "child_wait_time", default(Exact(5));
         /// Settings of the daemon as a whole.
         global_defs: Global = "global_defs";
         /// TLS material for SSL_GET.

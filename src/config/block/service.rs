@@ -17,7 +17,7 @@ use crate::config::span::{Span, Spanned};
 use crate::config::value::number::{Bool, Exact, Flag, Int, Time, U32};
 use crate::config::value::script::Script;
 use crate::config::value::service::{
-    Endpoint, FamilyWord, Granularity, GroupLine, Method, PersistenceTimeout, ProtocolWord,
+    Endpoint, FamilyWord, Granularity, GroupLine, Method, PersistenceTimeout, ProtocolWord, Quorum,
     Scheduler, ServerName, misplaced,
 };
 use crate::config::value::text::{Cut, ObjectName, Path, Text};
@@ -89,7 +89,7 @@ block! {
         /// Runs when the quorum is lost.
         quorum_down: First<Script> = "quorum_down";
         /// Total weight of live servers that the service needs.
-        quorum: One<Int<1, U32>> = "quorum", default(Int(1));
+        quorum: One<Quorum> = "quorum", default(Quorum(1));
         /// Weight by which the quorum must be exceeded to be gained, and missed to be lost.
         hysteresis: One<Int<0, U32>> = "hysteresis", default(Int(0));
         /// Weight of servers that do not set their own.

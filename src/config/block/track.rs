@@ -6,7 +6,7 @@ use crate::config::diagnostic::Diagnostic;
 use crate::config::schema::{Args, Shape, Value, Words, block};
 use crate::config::slot::{First, List, Many, One, OneList};
 use crate::config::value::address::Ip;
-use crate::config::value::number::{Bool, Flag, Int, Seconds, TIMER_MAX, integer};
+use crate::config::value::number::{Bool, Exact, Flag, Int, Seconds, TIMER_MAX, integer};
 use crate::config::value::text::{Interface, ObjectName, Path, SoleName, choice};
 use crate::config::value::tracker::BlockWeight;
 
@@ -116,14 +116,14 @@ block! {
         /// Interval in milliseconds at which packets are sent while the session is not up.
         idle_tx: One<Millis<1_000_000>> = "idle_tx", default(Millis(1_000_000));
         /// Number of packets missed before the session goes down.
-        multiplier: One<Int<1, 255>> = "multiplier", default(Int(5));
+        multiplier: One<Exact<1, 255>> = "multiplier", default(Exact(5));
         /// Send nothing before the other end does.
         passive: One<Flag> = "passive";
         /// TTL or hop limit of sent packets; received ones must have at least this, less `max_hops`. The default over IPv6
         /// accepts the 64 that keepalived sends.
-        ttl: One<Int<1, 255>> = "ttl" | "hoplimit", otherwise("255; over IPv6 64 is taken, too");
+        ttl: One<Exact<1, 255>> = "ttl" | "hoplimit", otherwise("255; over IPv6 64 is taken, too");
         /// Number of hops that a received packet may have travelled; 255 or -1: any.
-        max_hops: One<Int<-1, 255>> = "max_hops", default(Int(0));
+        max_hops: One<Exact<-1, 255>> = "max_hops", default(Exact(0));
         /// Use port 4784 instead of 3784.
         multihop: One<Bool> = "multihop", default(Bool(false));
         /// Weight for trackers of the session that give none.

@@ -9,7 +9,7 @@ use crate::config::slot::{First, Lines, Many, One, Sub};
 use crate::config::span::Spanned;
 use crate::config::value::address::{Ip, Multicast};
 use crate::config::value::entry::AddressEntry;
-use crate::config::value::number::{Bool, Flag, Int, Seconds, Time, U32};
+use crate::config::value::number::{Bool, Exact, Flag, Int, Seconds, Time, U32};
 use crate::config::value::route::RouteEntry;
 use crate::config::value::router::{
     AntiReplay, ExtraGarp, HighestOther, HmacModeWord, Key, OldChecksumWord, Peer, UseIpvlan,
@@ -186,11 +186,11 @@ block! {
         /// The interface on which adverts are sent and expected, and to which addresses without an interface of their own are added.
         interface: One<Interface> = "interface" => no_loopback;
         /// The id of the virtual router: the same on all routers that share the addresses, and used only once on a link.
-        virtual_router_id: One<Int<1, 255>> = "virtual_router_id";
+        virtual_router_id: One<Exact<1, 255>> = "virtual_router_id";
         /// The version of the protocol.
         version: VersionSlot = "version", otherwise("3 for IPv6, else vrrp_version");
         /// The highest priority becomes master. 255 is for the router that owns the addresses.
-        priority: One<Int<1, 255>> = "priority", otherwise("255 if state MASTER is given, else 100");
+        priority: One<Exact<1, 255>> = "priority", otherwise("255 if state MASTER is given, else 100");
         /// Seconds between adverts. Version 2 takes whole seconds, version 3 multiples of 10 ms up to 40.95 s.
         advert_int: One<Seconds<10_000, 255_000_000>> = "advert_int", default(Time::seconds(1));
         /// Adverts that must be missed before a backup takes over.
@@ -283,7 +283,7 @@ block! {
         old_unicast_checksum: One<OldChecksumWord> = "old_unicast_checksum",
             otherwise("the form that the peer uses");
         /// TTL or hop limit of unicast adverts.
-        unicast_ttl: One<Int<0, 255>> = "unicast_ttl", default(Int(255));
+        unicast_ttl: One<Exact<0, 255>> = "unicast_ttl", default(Exact(255));
         /// Go into FAULT while the source address is not on the interface.
         track_src_ip: One<Flag> = "track_src_ip";
         /// Promote secondary addresses when the primary one is removed.
@@ -319,7 +319,7 @@ block! {
         notify_priority_changes: One<Bool> = "notify_priority_changes",
             otherwise("that of the group, else vrrp_notify_priority_changes");
         /// Size in bytes of the receive buffer that this instance needs.
-        kernel_rx_buf_size: One<Int<0, U32>> = "kernel_rx_buf_size", lenient,
+        kernel_rx_buf_size: One<Exact<0, U32>> = "kernel_rx_buf_size", lenient,
             otherwise("vrrp_rx_bufs_policy");
         /// Interface of an IPVS sync daemon that follows this instance.
         lvs_sync_daemon_interface: First<Interface> = "lvs_sync_daemon_interface",

@@ -60,7 +60,12 @@ struct Server {
 }
 
 /// An instance was read.
-pub(crate) fn instance(block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) {
+pub(crate) fn instance(mut block: VrrpInstance, kept: &mut Kept, cx: &mut Load<'_>) {
+    // Addresses of another family were reported and left out.
+    let made = cx.draft.model.vrrp.instances.last();
+    if let Some(family) = made.filter(|i| i.name == block.header.0).map(|i| i.family) {
+        block.virtual_ipaddress.items.retain(|line| line.value.prefix.family() == family);
+    }
     router::instance(&block, cx);
     address::own(&block, cx);
     kept.any = true;

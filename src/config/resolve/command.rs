@@ -111,6 +111,20 @@ fn no_account(what: &str, at: Span, cx: &mut Load<'_>) {
     cx.report(new);
 }
 
+/// Adds to the error about an account what becomes of the command. Its arguments may have been taken for the account.
+pub(super) fn explain_account(script: &Script, what: &str, cx: &mut Load<'_>) {
+    let unquoted = script.account.is_some() && script.words.len() == 1;
+    if let Some(last) = cx.reports.last_mut().filter(|last| *last.code == codes::NO_USER) {
+        last.notes.push(format!("{what} is left out"));
+        if unquoted {
+            last.help.push(
+                "the words after a command are a user and a group: put a command with arguments between double quotes"
+                    .into(),
+            );
+        }
+    }
+}
+
 /// Checks a command and prepares it for running. Reports why this is impossible.
 pub(crate) fn command(
     script: &Script,
@@ -122,7 +136,13 @@ pub(crate) fn command(
     cx.again.depends();
     let at = script.at.0;
     let user = match script.account.as_ref().or(own) {
-        Some(account) => account_for(account, purpose, cx)?,
+        Some(account) => {
+            let user = account_for(account, purpose, cx);
+            if user.is_none() {
+                explain_account(script, what, cx);
+            }
+            user?
+        }
         None => {
             let user = default_account(cx);
             if user.is_none() {

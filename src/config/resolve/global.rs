@@ -10,7 +10,7 @@ use crate::config::codes;
 use crate::config::diagnostic::Diagnostic;
 use crate::config::slot::One;
 use crate::config::value::global::{BufferPolicy, Cpus, OnlyPath};
-use crate::config::value::number::{Int, U32};
+use crate::config::value::number::{Exact, Int, U32};
 use crate::config::value::script::{Fifo, Script};
 use crate::config::value::text::Cut;
 use crate::model::SyncSettings;
@@ -269,7 +269,7 @@ fn dbus(cx: &mut Load<'_>) -> Option<Dbus> {
 
 fn buffers(cx: &mut Load<'_>) -> NetlinkBuffers {
     let global = cx.draft.global();
-    let size = |n: &One<Int<0, U32>>| n.value().map(|n| n.u32()).filter(|n| *n > 0);
+    let size = |n: &One<Exact<0, U32>>| n.value().map(|n| n.u32()).filter(|n| *n > 0);
     NetlinkBuffers {
         vrrp_requests: size(&global.vrrp_netlink_cmd_rcv_bufs),
         vrrp_requests_force: global.vrrp_netlink_cmd_rcv_bufs_force().0,

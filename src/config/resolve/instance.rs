@@ -463,36 +463,37 @@ fn hear_the_same(one: &Instance, other: &Instance) -> bool {
 /// Ids that are used twice, and the effects of group membership.
 pub(super) fn finish(cx: &mut Load<'_>) {
     let mut seen: IndexMap<(Family, Vrid, IfName), Vec<&Instance>> = IndexMap::new();
-    let mut doubled = IndexSet::new();
+    let mut doubled: IndexMap<Name, (&Instance, Name)> = IndexMap::new();
     for instance in &cx.draft.model.vrrp.instances {
         let key = (instance.family, instance.vrid, instance.interface.clone());
         let others = seen.entry(key).or_default();
         match others.iter().find(|other| hear_the_same(other, instance)) {
             Some(first) => {
-                doubled.insert((instance.name.clone(), first.name.clone()));
+                doubled.entry(instance.name.clone()).or_insert((instance, first.name.clone()));
             }
             None => others.push(instance),
         }
     }
-    for (name, first) in &doubled {
+    let mut new = Vec::new();
+    for (name, (instance, first)) in &doubled {
         let (Some(notes), Some(other)) =
             (cx.draft.instances.get(name), cx.draft.instances.get(first))
         else {
-            continue;
-        };
-        let instance = cx.draft.model.vrrp.instances.iter().find(|i| i.name == *name);
-        let Some(instance) = instance else {
             continue;
         };
         let message = format!(
             "{first} and {name} both use VRID {} with {} on interface {}, {name} is left out",
             instance.vrid, instance.family, instance.interface
         );
-        let new = Diagnostic::error(&codes::DUPLICATE_VRID, message)
-            .at(notes.vrid)
-            .related(other.vrid, "used here");
+        new.push(
+            Diagnostic::error(&codes::DUPLICATE_VRID, message)
+                .at(notes.vrid)
+                .related(other.vrid, "used here"),
+        );
+    }
+    let gone: IndexSet<Name> = doubled.into_keys().collect();
+    for new in new {
         cx.report(new);
     }
-    let gone: IndexSet<Name> = doubled.into_iter().map(|(name, _)| name).collect();
     super::group::forget(&gone, cx);
 }

@@ -44,7 +44,14 @@ pub(super) fn resolve(block: VrrpScript, cx: &mut Load<'_>) {
         return;
     };
     let runnable = match block.user.value().or(script.value.account.as_ref()) {
-        Some(account) => super::command::account(account, cx).is_some(),
+        Some(account) => {
+            let known = super::command::account(account, cx).is_some();
+            if !known {
+                let what = format!("vrrp_script {name}");
+                super::command::explain_account(&script.value, &what, cx);
+            }
+            known
+        }
         None => {
             let what = format!("vrrp_script {name}");
             super::command::default_exists(&what, block.end, cx)

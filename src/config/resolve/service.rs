@@ -505,7 +505,7 @@ fn quorum(
         servers.iter().filter(|s| entries.insert((s.address, key.entry_port(s.forward, s.port))));
     let sum: u64 = firsts.map(|s| u64::from(s.weight)).sum();
     let sum = u32::try_from(sum).unwrap_or(u32::MAX);
-    let mut quorum = block.quorum().u32();
+    let mut quorum = block.quorum().0;
     if quorum > sum {
         let message = format!(
             "virtual server {shown}: quorum {quorum} exceeds the total weight of the real servers, {sum} is used"

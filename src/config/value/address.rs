@@ -116,25 +116,32 @@ pub(crate) fn prefix(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<Prefix> {
     length.and_then(|l| Prefix::new(address, l)).or(Some(whole))
 }
 
-/// The length of a prefix; a bad one is reported.
+/// The length of a prefix; a bad one is reported. The digits before other text count, as in keepalived's daemon.
 fn length(word: &Word<'_>, bits: u8, cx: &mut Cx<'_>) -> Option<u8> {
-    let length = word.str().and_then(|t| t.parse::<u8>().ok());
-    if length.is_none_or(|l| l > bits) {
+    let text = word.str().unwrap_or_default();
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    let rest = digits.trim_start_matches(|c: char| c.is_ascii_digit());
+    let number = digits.get(..digits.len() - rest.len()).unwrap_or_default();
+    // keepalived takes 0x18 for 0.
+    let hexadecimal = rest.starts_with(['x', 'X']);
+    let mask = mask_length(word.bytes);
+    let length = number.parse::<u8>().ok().filter(|l| *l <= bits && !hexadecimal && mask.is_none());
+    let Some(length) = length else {
         let message = format!("'{}' is not a prefix length", word.shown());
         let mut new = Diagnostic::error(&codes::RANGE, message)
             .at(word.span())
             .label(format!("expected 0 to {bits}; {bits} is used"));
-        let text = word.text();
-        let bare = text.trim_end_matches([',', ';']);
-        if let Some(length) = mask_length(word.bytes) {
+        if let Some(length) = mask {
             new = new.help("a netmask is written as its length").replacement(length.to_string());
-        } else if bare != text && bare.parse::<u8>().is_ok_and(|l| l <= bits) {
-            new = new.help("entries are separated by blanks and line ends").replacement(bare);
         }
         cx.report(new);
         return None;
+    };
+    if !rest.is_empty() {
+        let expected = format!("expected 0 to {bits}, and nothing after it");
+        super::number::report_rest(word, &length.to_string(), expected, cx);
     }
-    length
+    Some(length)
 }
 
 /// The length of a prefix that is written as an IPv4 netmask.
@@ -254,7 +261,7 @@ impl Value for MailServer {
         let host = super::text::text_of(&word, cx);
         let mut port = 25;
         if let Some(word) = args.next() {
-            let number = super::number::integer(&word, 1, 65535, false, cx);
+            let number = super::number::integer(&word, 1, 65535, true, cx);
             port = number.and_then(|n| u16::try_from(n).ok()).unwrap_or(port);
         }
         let known = parse(word.bytes).is_some() || cx.resolves(&host);

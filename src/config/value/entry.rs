@@ -204,7 +204,7 @@ fn option_of(
             let word = value(option, args, cx)?;
             if word.bytes == b"forever" {
                 entry.preferred = Some(Lifetime::Forever);
-            } else if let Some(seconds) = integer(&word, 0, i64::from(u32::MAX), false, cx) {
+            } else if let Some(seconds) = integer(&word, 0, i64::from(u32::MAX), true, cx) {
                 let seconds = u64::try_from(seconds).unwrap_or(0);
                 entry.preferred = Some(Lifetime::For(Duration::from_secs(seconds)));
             }

@@ -148,7 +148,7 @@ impl Value for Cpus {
         let mut list = Vec::new();
         loop {
             // One that does not exist invalidates all.
-            let Some(number) = integer(&word, 0, last, false, cx) else {
+            let Some(number) = integer(&word, 0, last, true, cx) else {
                 args.finish();
                 return None;
             };

@@ -14,11 +14,12 @@ pub(crate) struct Flag;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bool(pub bool);
 
-/// A decimal integer in a range. Text after the digits is reported and ignored.
+/// A decimal integer in a range. Text after the digits is reported and ignored, for keywords whose numbers keepalived's
+/// daemon reads so.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Int<const MIN: i64, const MAX: i64>(pub i64);
 
-/// A decimal integer in a range, and nothing else.
+/// A decimal integer in a range, and nothing else: for keywords that keepalived's daemon ignores if text follows the digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Exact<const MIN: i64, const MAX: i64>(pub i64);
 
@@ -52,6 +53,11 @@ impl<const MIN: i64, const MAX: i64> Exact<MIN, MAX> {
     /// The value as an unsigned number.
     pub(crate) fn u32(self) -> u32 {
         u32::try_from(self.0).unwrap_or(0)
+    }
+
+    /// The value as a small unsigned number.
+    pub(crate) fn u8(self) -> u8 {
+        u8::try_from(self.0).unwrap_or(0)
     }
 }
 
@@ -268,6 +274,10 @@ pub(crate) fn integer(
             .and_then(|h| i64::from_str_radix(h, 16).ok());
         if let (true, Some(number)) = (hexadecimal, number) {
             new = new.help("numbers must be decimal here").replacement(number.to_string());
+        } else if (min..=max).contains(&value) {
+            new = new
+                .help("text after the number is not allowed here")
+                .replacement(value.to_string());
         }
         cx.report(new);
         return None;
@@ -279,15 +289,22 @@ pub(crate) fn integer(
         return None;
     }
     if !rest.is_empty() {
-        let message = format!("text after the number in '{}', {value} is used", word.shown());
-        cx.report(
-            Diagnostic::warning(&codes::TRAILING_TEXT, message)
-                .at(word.span())
-                .label(expected())
-                .replacement(value.to_string()),
-        );
+        report_rest(word, &value.to_string(), expected(), cx);
     }
     Some(value)
+}
+
+/// Reports text after a number that is used.
+pub(crate) fn report_rest(word: &Word<'_>, value: &str, expected: String, cx: &mut Cx<'_>) {
+    let message = format!("text after the number in '{}', {value} is used", word.shown());
+    let mut new = Diagnostic::warning(&codes::TRAILING_TEXT, message)
+        .at(word.span())
+        .label(expected)
+        .replacement(value);
+    if word.bytes.ends_with(b",") || word.bytes.ends_with(b";") {
+        new = new.help("entries are separated by blanks and line ends");
+    }
+    cx.report(new);
 }
 
 /// A number with a unit as seconds, for a hint. An unknown unit is taken for seconds.

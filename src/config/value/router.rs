@@ -172,7 +172,10 @@ impl Value for UseVmac {
 
     fn words(&self, out: &mut Words) {
         if let Some(name) = &self.name {
-            out.push("name");
+            // keepalived 2.2.7 takes the word 'name' for the name, so it is written only where it must be.
+            if is_word_of_vmac(name.as_str()) {
+                out.push("name");
+            }
             out.push(name.as_str());
         }
         match self.address {
@@ -190,6 +193,13 @@ impl Value for UseVmac {
             out.show(group);
         }
     }
+}
+
+/// Whether `use_vmac` takes a word for something else than a name.
+fn is_word_of_vmac(word: &str) -> bool {
+    matches!(word, "name" | "netlink_notify_msg" | "group")
+        || word.contains(':')
+        || VmacAddress::parse(word).is_some()
 }
 
 fn vmac_address(
@@ -261,7 +271,11 @@ impl Value for UseIpvlan {
 
     fn words(&self, out: &mut Words) {
         if let Some(name) = &self.name {
-            out.push("name");
+            // As with `use_vmac`.
+            let other = ["name", "group", "bridge", "private", "vepa"].contains(&name.as_str());
+            if other || parse(name.as_str().as_bytes()).is_some() {
+                out.push("name");
+            }
             out.push(name.as_str());
         }
         if let Some(address) = self.address {
@@ -305,7 +319,7 @@ impl Value for Peer {
                 cx.report(Diagnostic::error(&codes::MISSING_PARAMETER, message).at(option.span()));
                 break;
             };
-            let Some(ttl) = integer(&word, 0, 255, false, cx).and_then(|n| u8::try_from(n).ok())
+            let Some(ttl) = integer(&word, 0, 255, true, cx).and_then(|n| u8::try_from(n).ok())
             else {
                 continue;
             };

@@ -37,6 +37,10 @@ pub(crate) struct Method(pub Forward);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct PersistenceTimeout(pub u32);
 
+/// `quorum`: a weight. A bad one counts as 1, also after a good one, as in keepalived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Quorum(pub u32);
+
 /// `persistence_granularity`: an IPv4 mask or an IPv6 prefix length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Granularity {
@@ -101,7 +105,8 @@ impl From<FamilyWord> for Family {
     }
 }
 
-/// The port after an address: 0 for none or for zeros. A bad one is reported.
+/// The port after an address: 0 for none or for zeros. A bad one is reported. The digits before other text count, as in
+/// keepalived's daemon.
 pub(crate) fn port(word: Option<Word<'_>>, cx: &mut Cx<'_>) -> Option<u16> {
     let Some(word) = word else {
         return Some(0);
@@ -109,7 +114,7 @@ pub(crate) fn port(word: Option<Word<'_>>, cx: &mut Cx<'_>) -> Option<u16> {
     if !word.bytes.is_empty() && word.bytes.iter().all(|b| *b == b'0') {
         return Some(0);
     }
-    let number = integer(&word, 1, 65535, false, cx)?;
+    let number = integer(&word, 1, 65535, true, cx)?;
     u16::try_from(number).ok()
 }
 
@@ -302,6 +307,27 @@ fn tunnel(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Tunnel> {
     }
 }
 
+impl Value for Quorum {
+    fn shape() -> Shape {
+        Shape::Integer { min: 1, max: i64::from(u32::MAX) }
+    }
+
+    fn read(args: &mut Args<'_>, cx: &mut Cx<'_>) -> Option<Self> {
+        let word = args.need(cx)?;
+        let number = integer(&word, 1, i64::from(u32::MAX), true, cx);
+        if number.is_none()
+            && let Some(last) = cx.reports.last_mut().filter(|last| last.span == word.span())
+        {
+            last.message.push_str(", a quorum of 1 is used");
+        }
+        Some(Self(number.and_then(|n| u32::try_from(n).ok()).unwrap_or(1)))
+    }
+
+    fn words(&self, out: &mut Words) {
+        out.show(self.0);
+    }
+}
+
 impl Value for PersistenceTimeout {
     fn shape() -> Shape {
         Shape::Words("nothing, or an integer from 1 to 2678400".into())
@@ -364,7 +390,7 @@ impl Value for GroupLine {
         if word.bytes == b"fwmark" {
             let word = args.need_or_end(cx)?;
             // The kernel treats a service with mark 0 as one without a mark.
-            let mark = integer(&word, 1, i64::from(u32::MAX), false, cx)?;
+            let mark = integer(&word, 1, i64::from(u32::MAX), true, cx)?;
             let family = match args.next() {
                 Some(word) => match FamilyWord::of(word.bytes) {
                     Some(family) => Some(Family::from(family)),
@@ -431,7 +457,11 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
         let length = tail.str().and_then(|t| t.parse::<u8>().ok());
         let bits = Family::of(&first).bits();
         let Some(length) = length.filter(|l| (1..=bits).contains(l)) else {
-            return refuse("the prefix length is missing", cx);
+            let what = match tail.bytes {
+                b"" => "the prefix length is missing".into(),
+                _ => format!("the prefix length must be a number from 1 to {bits}"),
+            };
+            return refuse(&what, cx);
         };
         let (low, high) = ends(first, length);
         if low != first {
@@ -439,25 +469,54 @@ fn addresses(word: &Word<'_>, cx: &mut Cx<'_>) -> Option<(IpAddr, IpAddr)> {
         }
         return Some((low, high));
     }
-    let last = match (first, parse(tail.bytes)) {
-        (_, Some(last)) if Family::of(&last) == Family::of(&first) => Some(last),
-        (IpAddr::V4(first), _) => tail.str().and_then(|t| t.parse::<u8>().ok()).map(|n| {
-            let [a, b, c, _] = first.octets();
-            IpAddr::from([a, b, c, n])
-        }),
-        (IpAddr::V6(first), _) => {
-            tail.str().and_then(|t| u16::from_str_radix(t, 16).ok()).map(|n| {
-                let [a, b, c, d, e, f, g, _] = first.segments();
-                IpAddr::from([a, b, c, d, e, f, g, n])
-            })
-        }
+    let (last, whole) = match parse(tail.bytes) {
+        Some(last) if Family::of(&last) == Family::of(&first) => (last, true),
+        _ => match short_end(first, &tail, cx) {
+            Ok(last) => (last, false),
+            Err(what) => return refuse(&what, cx),
+        },
     };
-    let whole = parse(tail.bytes).is_some();
-    match last {
-        Some(last) if last > first || (whole && last == first) => Some((first, last)),
-        Some(_) => refuse("the end is not above the start", cx),
-        None => refuse("the end of the range is missing", cx),
+    if last > first || (whole && last == first) {
+        Some((first, last))
+    } else {
+        refuse("the end is not above the start", cx)
     }
+}
+
+/// The last address of a range that gives only its last part: a decimal octet, or a hexadecimal group of IPv6. Text after
+/// it is reported and ignored, as in keepalived. The error says what is wrong.
+fn short_end(first: IpAddr, tail: &Word<'_>, cx: &mut Cx<'_>) -> Result<IpAddr, String> {
+    let (radix, most, kind) = match first {
+        IpAddr::V4(_) => (10, u64::from(u8::MAX), "an address or a number up to 255"),
+        IpAddr::V6(_) => (16, u64::from(u16::MAX), "an address or hexadecimal digits up to ffff"),
+    };
+    let text = tail.text();
+    if text.is_empty() {
+        return Err("the end of the range is missing".into());
+    }
+    let rest = text.trim_start_matches(|c: char| c.is_digit(radix));
+    let digits = text.get(..text.len() - rest.len()).unwrap_or_default();
+    // The beginning of an address that is none, or a number of C.
+    if digits.is_empty() || rest.starts_with(['.', ':', 'x', 'X']) {
+        return Err(format!("the end of the range, '{text}', is not {kind}"));
+    }
+    let number = u64::from_str_radix(digits, radix).ok().filter(|n| *n <= most);
+    let Some(number) = number else {
+        return Err(format!("the end of the range, '{digits}', is too large"));
+    };
+    if !rest.is_empty() {
+        super::number::report_rest(tail, digits, format!("expected {kind}"), cx);
+    }
+    Ok(match first {
+        IpAddr::V4(first) => {
+            let [a, b, c, _] = first.octets();
+            IpAddr::from([a, b, c, u8::try_from(number).unwrap_or(u8::MAX)])
+        }
+        IpAddr::V6(first) => {
+            let [a, b, c, d, e, f, g, _] = first.segments();
+            IpAddr::from([a, b, c, d, e, f, g, u16::try_from(number).unwrap_or(u16::MAX)])
+        }
+    })
 }
 
 /// First and last address of a prefix.

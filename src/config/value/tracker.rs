@@ -125,9 +125,12 @@ fn weight_option(
         return Some(None);
     };
     if option.bytes != b"weight" {
-        let message = format!("'{}' is not an option of tracked '{name}', ignored", option.shown());
+        let message = format!("'{}' is not an option of tracked '{name}', the line is ignored", option.shown());
         cx.report(
-            Diagnostic::error(&codes::OPTION, message).at(option.span()).label("expected 'weight'"),
+            Diagnostic::error(&codes::OPTION, message)
+                .at(option.span())
+                .label("expected 'weight'")
+                .help("each tracked object has a line of its own"),
         );
         args.finish();
         return None;
