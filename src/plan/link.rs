@@ -2,7 +2,6 @@
 
 use core::fmt;
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use super::object::{Attributes, Difference, Identity, Object, Sight};
 use super::snapshot::Settings;

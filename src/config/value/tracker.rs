@@ -125,7 +125,10 @@ fn weight_option(
         return Some(None);
     };
     if option.bytes != b"weight" {
-        let message = format!("'{}' is not an option of tracked '{name}', the line is ignored", option.shown());
+        let message = format!(
+            "'{}' is not an option of tracked '{name}', the line is ignored",
+            option.shown()
+        );
         cx.report(
             Diagnostic::error(&codes::OPTION, message)
                 .at(option.span())
