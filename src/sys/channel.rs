@@ -130,8 +130,9 @@ impl Channel {
                 libc::recvmsg(self.0.as_raw_fd(), &raw mut header, flags)
             }) {
                 Ok(length) => break length.unsigned_abs(),
-                Err(Errno::EINTR) => {}
-                Err(Errno::ECONNRESET) => return Ok(None),
+                // The peer ended without reading all that it was sent. The kernel tells this once, and before the messages
+                // that the peer had sent, which can still be received.
+                Err(Errno::EINTR | Errno::ECONNRESET) => {}
                 Err(e) => return Err(e.into()),
             }
         };
@@ -273,6 +274,21 @@ mod tests {
             assert_eq!(nix::poll::poll(&mut ready, PollTimeout::ZERO), Ok(1), "{count}, {length}");
             assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0);
         }
+    }
+
+    #[test]
+    fn the_last_messages_of_a_peer_that_leaves_some_unread_are_received() {
+        let (a, b) = Channel::pair().unwrap();
+        b.send(b"unread", &[]).unwrap();
+        a.send(b"one", &[]).unwrap();
+        a.send(b"two", &[]).unwrap();
+        drop(a);
+        let mut buffer = [0; 16];
+        for last in [&b"one"[..], b"two"] {
+            let received = b.receive(&mut buffer).unwrap().unwrap();
+            assert_eq!(&buffer[..received.length], last);
+        }
+        assert!(b.receive(&mut buffer).unwrap().is_none());
     }
 
     #[test]
