@@ -22,6 +22,9 @@ const BATCH: usize = 64;
 const QUEUE: usize = 8192;
 /// If an advert is this late, the process was stalled, and other routers may have taken over meanwhile.
 const HELD_UP: Duration = Duration::from_millis(50);
+/// Longest time that overdue adverts wait for received packets. All that is in the queue takes far less, but for a flood
+/// on a slow machine.
+const PATIENCE: Duration = Duration::from_millis(50);
 /// The two clocks differ by no more than this unless the time of day is set.
 const PARTED: Duration = Duration::from_millis(1);
 
@@ -109,8 +112,9 @@ impl Driver {
     }
 
     /// Hands over every packet that had arrived at the horizon, from all sockets. Adverts are sent between batches
-    /// unless they must wait for received packets.
+    /// unless they must wait for received packets; in a flood they do not wait for long.
     pub(super) fn hear(&mut self, horizon: Horizon, adverts_wait: bool) {
+        let until = clock::now() + PATIENCE;
         let mut since = 0;
         for position in 0..self.sockets.receivers.len() {
             let mut count = 0;
@@ -121,7 +125,7 @@ impl Driver {
                 if since >= BATCH {
                     since = 0;
                     self.beat();
-                    if !adverts_wait {
+                    if !adverts_wait || clock::now() > until {
                         self.adverts();
                     }
                 }
