@@ -1,7 +1,7 @@
 //! Answers of a web server to a check.
 
 use evervip::check::probe::Verdict;
-use evervip::check::probe::http::{Heard, Http};
+use evervip::check::probe::http::{Heard, Http, Outcome};
 use evervip::model::checker::{Pattern, Url};
 
 /// An answer of any form: the verdict does not depend on the parts in which it arrives, and the reason is a short line.
@@ -29,7 +29,13 @@ pub fn answer(data: &[u8]) {
         let mut http = Http::new(url.clone());
         let parts = answer.chunks(size).map(Heard::Bytes);
         let end = parts.chain([Heard::End]).find_map(|heard| http.step(heard));
-        end.expect("a verdict when the server has closed")
+        match end.expect("an outcome when the server has closed") {
+            Outcome::Verdict(verdict) => verdict,
+            Outcome::Search(search) => {
+                let regex = search.pattern.compile().ok();
+                search.verdict(regex.as_ref())
+            }
+        }
     };
     let whole = judge(answer.len().max(1));
     let text = whole.to_string();

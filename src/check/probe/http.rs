@@ -11,7 +11,6 @@
 
 use core::fmt;
 use core::time::Duration;
-use std::sync::Arc;
 
 use md5::{Digest, Md5};
 use regex::bytes::Regex;
@@ -20,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::{Failure, Tries, Verdict};
 use crate::model::Connection;
 use crate::model::checker::{HttpCheck, HttpProtocol, Url};
-use crate::model::pattern::SEARCHED;
+use crate::model::pattern::{Pattern, SEARCHED};
 
 /// Largest header, in octets.
 const HEADER: usize = 16 * 1024;
@@ -197,9 +196,41 @@ fn hex(digest: &[u8; 16]) -> String {
 #[derive(Debug)]
 pub struct Http {
     url: Url,
-    /// The search for the page's pattern.
-    regex: Option<Arc<Regex>>,
     stage: Stage,
+}
+
+/// What an input leads to.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The end.
+    Verdict(Verdict),
+    /// All else is as it should be: the search decides, which may take long.
+    Search(Box<Search>),
+}
+
+/// The search of a page for its pattern.
+#[derive(Debug)]
+pub struct Search {
+    pub pattern: Pattern,
+    path: Box<str>,
+    text: Vec<u8>,
+}
+
+impl Search {
+    /// Searches with the compiled pattern. A page whose pattern could not be compiled, which was reported when the
+    /// configuration was read, fails.
+    #[must_use]
+    pub fn verdict(self, regex: Option<&Regex>) -> Verdict {
+        let absent = self.pattern.absent;
+        let fault = match regex {
+            None => Fault::NoPattern,
+            Some(regex) if self.pattern.is_in(regex, &self.text) == absent => {
+                Fault::Pattern { absent }
+            }
+            Some(_) => return Verdict::SUCCESS,
+        };
+        Verdict::Failure(Failure::Page { path: self.path, fault })
+    }
 }
 
 #[derive(Debug)]
@@ -220,27 +251,45 @@ enum Stage {
 impl Http {
     /// An attempt at a page.
     #[must_use]
-    pub fn new(url: Url) -> Self {
-        // One that is not valid is reported when the configuration is read; the page fails then.
-        let regex = url.pattern.as_ref().and_then(|pattern| pattern.compile().ok());
-        Self::with(url, regex.map(Arc::new))
+    pub const fn new(url: Url) -> Self {
+        Self { url, stage: Stage::Header(Vec::new()) }
     }
 
-    /// An attempt at a page whose pattern has been compiled. A page whose pattern could not be compiled fails.
+    /// Processes an input; returns the outcome once there is one, after which it must not be called again.
     #[must_use]
-    pub const fn with(url: Url, regex: Option<Arc<Regex>>) -> Self {
-        Self { url, regex, stage: Stage::Header(Vec::new()) }
+    pub fn step(&mut self, heard: Heard<'_>) -> Option<Outcome> {
+        match self.take(heard) {
+            Ok(None) => None,
+            Ok(Some(())) => {
+                Some(self.searched().map_or(Outcome::Verdict(Verdict::SUCCESS), |search| {
+                    Outcome::Search(Box::new(search))
+                }))
+            }
+            Err(fault) => Some(Outcome::Verdict(self.failure(fault))),
+        }
     }
 
-    /// Processes an input; returns the verdict once there is one, after which it must not be called again.
+    /// The verdict on an attempt that something ends before the page.
     #[must_use]
-    pub fn step(&mut self, heard: Heard<'_>) -> Option<Verdict> {
-        let end = match self.take(heard) {
-            Ok(None) => return None,
-            Ok(Some(())) => Verdict::SUCCESS,
-            Err(fault) => Verdict::Failure(Failure::Page { path: self.url.path.clone(), fault }),
+    pub fn ended(&mut self, heard: Heard<'_>) -> Verdict {
+        match self.take(heard) {
+            Err(fault) => self.failure(fault),
+            Ok(_) => Verdict::Failure(Failure::Timeout),
+        }
+    }
+
+    fn failure(&self, fault: Fault) -> Verdict {
+        Verdict::Failure(Failure::Page { path: self.url.path.clone(), fault })
+    }
+
+    /// The search of the page that has been read, if it has a pattern.
+    fn searched(&mut self) -> Option<Search> {
+        let pattern = *self.url.pattern.take()?;
+        let text = match &mut self.stage {
+            Stage::Page { text, .. } => core::mem::take(text),
+            Stage::Header(_) => Vec::new(),
         };
-        Some(end)
+        Some(Search { pattern, path: self.url.path.clone(), text })
     }
 
     fn take(&mut self, heard: Heard<'_>) -> Result<Option<()>, Fault> {
@@ -308,9 +357,9 @@ impl Http {
         if *so_far > PAGE { Err(Fault::LongPage) } else { Ok(None) }
     }
 
-    /// Evaluates the page after its end.
+    /// Evaluates the page after its end, but for the search.
     fn finish(&mut self) -> Result<(), Fault> {
-        let Stage::Page { digest, text, .. } = &mut self.stage else {
+        let Stage::Page { digest, .. } = &mut self.stage else {
             return Err(Fault::NoHeader);
         };
         let found = digest.take().map(|digest| digest.finalize().into());
@@ -318,13 +367,6 @@ impl Http {
             && wanted != found
         {
             return Err(Fault::Digest { found, wanted });
-        }
-        if let Some(pattern) = &self.url.pattern {
-            let absent = pattern.absent;
-            let regex = self.regex.as_ref().ok_or(Fault::NoPattern)?;
-            if pattern.is_in(regex, text) == absent {
-                return Err(Fault::Pattern { absent });
-            }
         }
         Ok(())
     }

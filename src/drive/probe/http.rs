@@ -9,9 +9,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::connect::connect;
-use super::search::{Read, Searches};
+use super::search::Searches;
 use super::tls;
-use crate::check::probe::http::{Heard, Http, Page, Tls};
+use crate::check::probe::http::{Heard, Http, Outcome, Page, Tls};
 use crate::check::probe::{Closing, Failure, In, Verdict, unconnected};
 
 /// Octets per read.
@@ -44,7 +44,7 @@ pub(super) async fn run(
 
 /// The verdict on a page that cannot be requested.
 fn refused(heard: Heard<'_>, page: Page) -> Verdict {
-    Http::new(page.url).step(heard).unwrap_or(Verdict::Failure(Failure::Timeout))
+    Http::new(page.url).ended(heard)
 }
 
 /// The same over TLS.
@@ -74,36 +74,25 @@ async fn fetch<S>(stream: &mut S, page: Page, limit: Duration, searches: &Search
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let is_searched = page.url.pattern.is_some();
-    let mut http = searches.begin(page.url).await;
-    let sent = match timeout(limit, stream.write_all(&page.question)).await {
-        Ok(Ok(())) => None,
-        Ok(Err(error)) => Some(Heard::Unsent(errno(&error))),
-        Err(_) => Some(Heard::Silence),
-    };
-    if let Some(verdict) = sent.and_then(|heard| http.step(heard)) {
-        return verdict;
+    let server = page.connection.to;
+    let mut http = Http::new(page.url);
+    match timeout(limit, stream.write_all(&page.question)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => return http.ended(Heard::Unsent(errno(&error))),
+        Err(_) => return http.ended(Heard::Silence),
     }
     let mut part = vec![0; PART];
     loop {
-        let read = match timeout(limit, stream.read(&mut part)).await {
-            Ok(Ok(0)) => Read::End,
-            Ok(Ok(count)) => Read::Octets(count),
-            Ok(Err(error)) => Read::Broken(errno(&error)),
-            Err(_) => Read::Silence,
+        let heard = match timeout(limit, stream.read(&mut part)).await {
+            Ok(Ok(0)) => Heard::End,
+            Ok(Ok(count)) => Heard::Bytes(part.get(..count).unwrap_or_default()),
+            Ok(Err(error)) => Heard::Broken(errno(&error)),
+            Err(_) => Heard::Silence,
         };
-        let verdict = if is_searched {
-            let (state, verdict) = searches.step(http, part, read).await;
-            match state {
-                Some(state) => (http, part) = state,
-                None => return verdict.unwrap_or(Verdict::Failure(Failure::Timeout)),
-            }
-            verdict
-        } else {
-            http.step(read.heard(&part))
-        };
-        if let Some(verdict) = verdict {
-            return verdict;
+        match http.step(heard) {
+            None => {}
+            Some(Outcome::Verdict(verdict)) => return verdict,
+            Some(Outcome::Search(search)) => return searches.verdict(server, search).await,
         }
     }
 }

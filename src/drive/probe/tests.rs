@@ -380,52 +380,91 @@ fn a_mail_server_greets_or_does_not() {
     });
 }
 
-/// A page that takes long to search, and a listener whose check begins when the page has been sent.
+/// Two servers whose pages take long to search, each asked twice as attempts that took too long were abandoned; then a
+/// page that is searched in a moment, and a listener.
 #[test]
-fn a_long_search_does_not_delay_other_checks() {
-    use std::io::Write;
-
-    use crate::check::probe::http::Page;
-    use crate::model::checker::Url;
-    use crate::model::pattern::{Pattern, SEARCHED};
-    testing::run(async {
+fn long_searches_do_not_delay_other_checks() {
+    use crate::model::pattern::SEARCHED;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(THREADS)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (pages, told) = std::sync::mpsc::channel();
+        let long: Vec<u8> = b"axx".iter().copied().cycle().take(SEARCHED).collect();
+        let mut probes = Probes::new();
+        let slow = [1, 2].map(|_| searched_pages(long.clone(), 2, pages.clone()));
+        for (number, address) in (1..).zip([slow, slow].concat()) {
+            probes.start(
+                id(number),
+                searched(address, b"(?:a.{0,900}b|x.{3,900}c)"),
+                Closing::Orderly,
+            );
+        }
+        // All have been sent, so the searches begin.
+        for _ in 0..4 {
+            tokio::task::yield_now().await;
+            while told.try_recv().is_err() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        let quick = searched_pages(b"hello".to_vec(), 1, pages);
+        probes.start(id(5), searched(quick, b"h.l+o"), Closing::Orderly);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let serving = tokio::task::spawn_blocking(move || {
+        probes.start(id(6), Request::Tcp(to(listener.local_addr().unwrap())), Closing::Orderly);
+        let mut order = Vec::new();
+        for _ in 0..6 {
+            let (probe, verdict) = tokio::time::timeout(6 * LIMIT, probes.next()).await.unwrap();
+            if verdict != Verdict::SUCCESS {
+                let why = verdict.to_string();
+                assert!(why.contains("regular expression not found"), "{why}");
+            }
+            order.push((probe, verdict == Verdict::SUCCESS));
+        }
+        let (first, last) = order.split_at(2);
+        assert!(first.iter().all(|(probe, good)| *good && *probe >= id(5)), "{order:?}");
+        assert!(last.iter().all(|(probe, good)| !*good && *probe < id(5)), "{order:?}");
+    });
+}
+
+/// A web server that sends this page so many times, and tells each time when it is sent.
+fn searched_pages(page: Vec<u8>, times: usize, sent: std::sync::mpsc::Sender<()>) -> SocketAddr {
+    use std::io::Write;
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for _ in 0..times {
             let (mut stream, _) = listener.accept().unwrap();
             let _ = stream.read(&mut [0; 1000]).unwrap();
-            let page: Vec<u8> = b"axx".iter().copied().cycle().take(SEARCHED).collect();
             stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").unwrap();
             stream.write_all(&page).unwrap();
-            // Closed by the drop: the search begins.
-        });
-        let pattern = Pattern {
-            text: (*b"(?:a.{0,900}b|x.{3,900}c)").into(),
-            options: Vec::new(),
-            absent: false,
-            min_offset: 0,
-            max_offset: None,
-        };
-        let url = Url {
-            path: "/".into(),
-            digest: None,
-            status: vec![(200, 299)],
-            virtualhost: None,
-            pattern: Some(Box::new(pattern)),
-            tls_compliant: None,
-        };
-        let connection = Connection { timeout: 6 * LIMIT, ..to(address) };
-        let question = (*b"GET / HTTP/1.0\r\n\r\n").into();
-        let page = Page { connection, tls: None, question, url };
-        let mut probes = Probes::new();
-        probes.start(id(1), Request::Http(Box::new(page)), Closing::Orderly);
-        serving.await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        probes.start(id(2), Request::Tcp(to(listener.local_addr().unwrap())), Closing::Orderly);
-        let (first, verdict) = tokio::time::timeout(6 * LIMIT, probes.next()).await.unwrap();
-        assert_eq!((first, verdict), (id(2), Verdict::SUCCESS));
-        let (second, verdict) = tokio::time::timeout(6 * LIMIT, probes.next()).await.unwrap();
-        assert_eq!(second, id(1));
-        assert!(verdict.to_string().contains("regular expression not found"), "{verdict}");
+            drop(stream);
+            let _ = sent.send(());
+        }
     });
+    address
+}
+
+/// A request for a page that must have a pattern.
+fn searched(address: SocketAddr, text: &[u8]) -> Request {
+    let pattern = crate::model::pattern::Pattern {
+        text: text.into(),
+        options: Vec::new(),
+        absent: false,
+        min_offset: 0,
+        max_offset: None,
+    };
+    let url = crate::model::checker::Url {
+        path: "/".into(),
+        digest: None,
+        status: vec![(200, 299)],
+        virtualhost: None,
+        pattern: Some(Box::new(pattern)),
+        tls_compliant: None,
+    };
+    let connection = Connection { timeout: 6 * LIMIT, ..to(address) };
+    let question = (*b"GET / HTTP/1.0\r\n\r\n").into();
+    let page = crate::check::probe::http::Page { connection, tls: None, question, url };
+    Request::Http(Box::new(page))
 }

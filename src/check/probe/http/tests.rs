@@ -39,8 +39,19 @@ fn judged(url: &Url, answer: &[u8], size: usize, closes: bool) -> String {
     let mut http = Http::new(url.clone());
     let parts = answer.chunks(size).map(Heard::Bytes);
     let end = closes.then_some(Heard::End);
-    let verdict = parts.chain(end).find_map(|heard| http.step(heard));
-    verdict.map(|verdict| verdict.to_string()).unwrap_or_default()
+    parts.chain(end).find_map(|heard| http.step(heard)).map(said).unwrap_or_default()
+}
+
+/// The verdict that an outcome leads to, in words.
+fn said(outcome: Outcome) -> String {
+    let verdict = match outcome {
+        Outcome::Verdict(verdict) => verdict,
+        Outcome::Search(search) => {
+            let regex = search.pattern.compile().ok();
+            search.verdict(regex.as_ref())
+        }
+    };
+    verdict.to_string()
 }
 
 /// The same whatever the size of the parts.
@@ -107,7 +118,7 @@ fn what_is_no_answer_is_a_failure() {
     }
     let mut http = Http::new(page);
     assert_eq!(
-        http.step(Heard::Broken(104)).map(|v| v.to_string()).unwrap_or_default(),
+        http.ended(Heard::Broken(104)).to_string(),
         "cannot read: Connection reset by peer from url(/a)"
     );
 }
@@ -148,7 +159,7 @@ fn length_is_limited() {
     let end = judged(&url(), many.as_bytes(), 1000, false);
     assert_eq!(end, "not an HTTP answer: too many headers from url(/a)");
     let mut http = Http::new(url());
-    assert_eq!(http.step(Heard::Bytes(b"HTTP/1.1 200 OK\r\n\r\n")), None);
+    assert!(http.step(Heard::Bytes(b"HTTP/1.1 200 OK\r\n\r\n")).is_none());
     let part = vec![0; 1 << 20];
     let (mut parts, mut end) = (0, None);
     while end.is_none() && parts < 100 {
@@ -156,7 +167,7 @@ fn length_is_limited() {
         parts += 1;
     }
     assert_eq!(parts, 65);
-    let end = end.map(|end| end.to_string()).unwrap_or_default();
+    let end = end.map(said).unwrap_or_default();
     assert_eq!(end, "page longer than 67108864 bytes from url(/a)");
 }
 
@@ -274,14 +285,14 @@ fn a_page_without_end_is_searched_up_to_a_limit_and_kept_no_longer() {
         max_offset: None,
     };
     let mut http = Http::new(Url { pattern: Some(Box::new(pattern)), ..url() });
-    assert_eq!(http.step(Heard::Bytes(b"HTTP/1.1 200 OK\r\n\r\n")), None);
+    assert!(http.step(Heard::Bytes(b"HTTP/1.1 200 OK\r\n\r\n")).is_none());
     let part = vec![b'x'; 100_000];
     for _ in 0..20 {
-        assert_eq!(http.step(Heard::Bytes(&part)), None);
+        assert!(http.step(Heard::Bytes(&part)).is_none());
         let Stage::Page { text, .. } = &http.stage else { panic!("another stage") };
         assert!(text.len() <= SEARCHED);
     }
-    assert_eq!(http.step(Heard::Bytes(b"needle")), None);
-    let end = http.step(Heard::End).unwrap().to_string();
+    assert!(http.step(Heard::Bytes(b"needle")).is_none());
+    let end = said(http.step(Heard::End).unwrap());
     assert_eq!(end, "regular expression not found from url(/a)");
 }
