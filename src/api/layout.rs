@@ -74,6 +74,8 @@ fn cut(content: &str, width: usize) -> String {
 pub(super) struct Table<const N: usize> {
     rows: Vec<Row<N>>,
     pub right: [bool; N],
+    /// Columns that are never cut: what somebody copies, or that tells rows apart.
+    pub whole: [bool; N],
     /// Whether an empty line comes before it.
     pub gap: bool,
 }
@@ -85,7 +87,12 @@ enum Row<const N: usize> {
 
 impl<const N: usize> Table<N> {
     pub fn new(head: [&str; N]) -> Self {
-        Self { rows: vec![Row::Cells(head.map(Into::into))], right: [false; N], gap: true }
+        Self {
+            rows: vec![Row::Cells(head.map(Into::into))],
+            right: [false; N],
+            whole: [false; N],
+            gap: true,
+        }
     }
 
     pub fn row(&mut self, cells: [String; N]) {
@@ -105,10 +112,11 @@ impl<const N: usize> Table<N> {
                 }
             }
         }
-        // Two blanks between columns; the widest column is narrowed.
+        // Two blanks between columns; the widest column that may be cut is narrowed.
         let room = WIDTH - 2 * (N - 1);
         while widths.iter().sum::<usize>() > room {
-            match widths.iter_mut().max() {
+            let cut = widths.iter_mut().zip(self.whole).filter(|(_, whole)| !whole);
+            match cut.map(|(width, _)| width).max() {
                 Some(width) if *width > 1 => *width -= 1,
                 _ => break,
             }

@@ -217,6 +217,7 @@ fn of_instance(text: &mut String, instance: &Instance, now: &str) {
             "  SOURCE", "VER", "PRIO", "INTERVAL", "CHECKSUM", "AUTH", "ADVERTS", "LAST",
         ]);
         table.right = [false, true, true, true, false, false, true, true];
+        table.whole[0] = true;
         table.gap = false;
         for peer in &instance.peers {
             of_peer(&mut table, peer, now);
@@ -237,7 +238,7 @@ fn of_peer(table: &mut Table<8>, peer: &Peer, now: &str) {
         peer.version.map_or_else(none, |version| version.to_string()),
         of_last(|last| last.priority.to_string()),
         of_last(|last| seconds(last.interval_ms)),
-        of_last(|last| last.checksum.clone()),
+        of_last(|last| last.checksum.trim_end_matches("-header").to_owned()),
         of_last(|last| last.authentication.clone()),
         peer.adverts.to_string(),
         peer.last.as_ref().map_or_else(|| "never".into(), |last| ago(&last.at, now)),
@@ -250,11 +251,9 @@ fn of_peer(table: &mut Table<8>, peer: &Peer, now: &str) {
         table.note("configured peer, nothing was received from it: backups are silent".into());
     }
     if let Some(last) = &peer.last_refused {
-        let words = |name: &str| {
-            REFUSALS
-                .iter()
-                .find(|(one, _)| *one == name)
-                .map_or(name.to_owned(), |(_, w)| (*w).into())
+        let words = |name: &str| -> String {
+            let known = REFUSALS.iter().find(|(one, _)| *one == name);
+            known.map_or(name, |(_, words)| words).into()
         };
         let counts: Vec<String> =
             peer.refused.iter().map(|(name, count)| format!("{count} {}", words(name))).collect();
@@ -302,15 +301,8 @@ mod tests {
         }
     }
 
-    fn sample() -> Report {
-        let said = |seconds, priority| Said {
-            at: at(seconds),
-            priority,
-            interval: Duration::from_millis(1010),
-            checksum: Checksum::Plain,
-            authentication: Proven::Pass,
-        };
-        let instance = |name: &str, state, peers| InstancePeers {
+    fn instance(name: &str, state: vrrp::State, peers: Vec<peer::Peer>) -> InstancePeers {
+        InstancePeers {
             name: name.into(),
             interface: "eth0".parse().unwrap(),
             vrid: serde_json::from_value(41.into()).unwrap(),
@@ -322,6 +314,16 @@ mod tests {
             master: Some([10, 0, 2, 72].into()),
             peers,
             others: 7,
+        }
+    }
+
+    fn sample() -> Report {
+        let said = |seconds, priority| Said {
+            at: at(seconds),
+            priority,
+            interval: Duration::from_millis(1010),
+            checksum: Checksum::Plain,
+            authentication: Proven::Pass,
         };
         let master = peer::Peer { adverts: 812, last: Some(said(99, 200)), ..peer(72) };
         let wrong = peer::Peer {
@@ -336,6 +338,10 @@ mod tests {
             instance("VRRP1", vrrp::State::Backup, vec![silent, master, wrong, left]),
             InstancePeers { others: 0, ..instance("V2", vrrp::State::Master, Vec::new()) },
         ];
+        reported(instances)
+    }
+
+    fn reported(instances: Vec<InstancePeers>) -> Report {
         let view = Peers { at: at(100), instances, unknown_vrid: 5, malformed: 0 };
         let parts = Parts { peers: Part::Known(Box::new(view)), ..Parts::default() };
         let wall = WallTime { secs: 1_000_000_000, nanos: 0 };
@@ -372,6 +378,28 @@ V2 on eth0, VRID 41, IPv4: MASTER, priority 100, version 2, interval 1s
         assert_eq!(peers[2]["refused"]["bad_version"], 17);
         assert_eq!(peers[2]["last_refused"]["reason"], "auth_failure");
         assert_eq!(serde_json::from_value::<Report>(json).unwrap(), sample());
+    }
+
+    #[test]
+    fn addresses_are_shown_whole() {
+        let source: core::net::IpAddr = "fe80:1111:2222:3333:5054:ffff:fe12:3456".parse().unwrap();
+        let said = Said {
+            at: at(1),
+            priority: 200,
+            interval: Duration::from_secs(1),
+            checksum: Checksum::Pseudo,
+            authentication: Proven::No,
+        };
+        let heard = peer::Peer {
+            source,
+            version: Some(3),
+            adverts: 1_000_000,
+            last: Some(said),
+            ..peer(0)
+        };
+        let text = screen(&reported(vec![instance("V6", vrrp::State::Backup, vec![heard])]));
+        assert!(text.contains(&source.to_string()), "{text}");
+        assert!(text.contains("  pse~  "), "the others give way: {text}");
     }
 
     #[test]

@@ -117,9 +117,18 @@ impl Engine {
         }
     }
 
-    /// Why the master-down timer of an instance expired: the master that it heard last left, is worse, or is silent.
+    /// Why the master-down timer of an instance expired: the master that it follows is worse or silent, or a router left
+    /// after the last advert of that. Others may be heard as well, which the instance does not follow.
     fn cause_of_silence(&self, now: Instant, instance: &Instance) -> Cause {
-        let Some((from, said)) = instance.senders.latest() else {
+        let latest = instance
+            .senders
+            .latest()
+            .filter(|(_, said)| instance.master.is_none() || said.priority == 0);
+        let followed = || {
+            let (source, _) = instance.master?;
+            Some((source, instance.senders.last_of(source)?))
+        };
+        let Some((from, said)) = latest.or_else(followed) else {
             return Cause::Silence { of: None, time: now.since(instance.since) };
         };
         let time = now.since(said.at);

@@ -1,6 +1,7 @@
 //! Who was heard: the senders of packets for an instance, valid or refused. Bounded; a known sender allocates nothing.
 
 use core::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::accept::{Heard, Proof, Refusal};
 use super::instance::Instance;
@@ -87,6 +88,11 @@ impl Senders {
         valid.max_by_key(|(_, said)| said.at)
     }
 
+    /// The last valid advert of a sender.
+    pub fn last_of(&self, source: IpAddr) -> Option<Said> {
+        self.list.get(self.position(source)?)?.last
+    }
+
     /// Forgets all of them: the instance takes part in another election.
     pub fn clear(&mut self) {
         *self = Self::default();
@@ -102,7 +108,7 @@ impl Senders {
     }
 
     /// Makes room for another sender: one of which no packet was valid goes first, else, for a valid one, the sender that
-    /// was silent longest. So forged packets displace no router.
+    /// was silent longest. So packets that are refused displace no router.
     fn make_room(&mut self, most: usize, valid: bool) -> bool {
         if self.list.len() < most {
             return true;
@@ -165,15 +171,17 @@ impl Instance {
     /// View of the routers that it has heard.
     fn peers(&self) -> InstancePeers {
         let configured = || self.config.unicast().into_iter().flat_map(|u| &u.peers);
-        let is_configured = |source| configured().any(|peer| peer.address == source);
-        let silent = configured().filter(|peer| self.senders.position(peer.address).is_none());
+        let order: BTreeMap<IpAddr, usize> =
+            configured().map(|peer| peer.address).zip(0..).collect();
+        let heard: BTreeSet<IpAddr> = self.senders.list.iter().map(|s| s.source).collect();
+        let silent = configured().filter(|peer| !heard.contains(&peer.address));
         let of_config = silent.map(|peer| Sender::new(peer.address));
         let mut peers: Vec<peer::Peer> = (self.senders.list.iter().cloned().chain(of_config))
             .map(|sender| {
                 let counts = (0..).zip(sender.refused).filter(|(_, count)| *count > 0);
                 peer::Peer {
                     source: sender.source,
-                    configured: is_configured(sender.source),
+                    configured: order.contains_key(&sender.source),
                     version: sender.version,
                     adverts: sender.adverts,
                     last: sender.last,
@@ -182,9 +190,7 @@ impl Instance {
                 }
             })
             .collect();
-        peers.sort_by_key(|peer| {
-            configured().position(|c| c.address == peer.source).unwrap_or(usize::MAX)
-        });
+        peers.sort_by_key(|peer| order.get(&peer.source).copied().unwrap_or(usize::MAX));
         InstancePeers {
             name: self.config.name.clone(),
             interface: self.config.interface.clone(),
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn forged_packets_displace_no_router() {
+    fn refused_packets_displace_no_router() {
         let mut senders = Senders::default();
         senders.heard(address(1), Some(2), said(1), 3);
         for last in 10..20 {

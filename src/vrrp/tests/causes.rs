@@ -61,6 +61,17 @@ fn a_silent_master_is_named_with_the_length_of_its_silence() {
 }
 
 #[test]
+fn routers_that_it_does_not_follow_are_not_blamed() {
+    let mut host = Host::backup();
+    for _ in 0..10 {
+        host.hear([10, 0, 2, 73], 90);
+        host.pass(SECOND / 2);
+    }
+    let silence = "BACKUP MASTER: no advert of 10.0.2.72 (priority 200) for 3.609 s";
+    assert_eq!(host.last_why(), silence);
+}
+
+#[test]
 fn a_farewell_is_no_silence() {
     let mut host = Host::backup();
     host.pass(SECOND);
