@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::Vrrp;
 use crate::base::Name;
+use crate::model::{self, diff};
 use crate::status::vrrp::{self as view, Counters};
 
 /// One of the statistics: its name in JSON, and where it comes from.
@@ -70,12 +71,19 @@ impl Cleared {
         self.0 = view.instances.iter().map(|i| (i.name.clone(), i.counters)).collect();
     }
 
-    /// Forgets instances that a reload has removed: one of the same name counts from the beginning.
-    pub fn keep(&mut self, view: &view::Vrrp) {
-        if !self.0.is_empty() {
-            let shown: std::collections::BTreeSet<&Name> =
-                view.instances.iter().map(|i| &i.name).collect();
-            self.0.retain(|name, _| shown.contains(name));
+    /// A reload: an instance that stays keeps its counters, under another name, too; one that is added counts from the
+    /// beginning.
+    pub fn carry(&mut self, old: &model::Vrrp, new: &model::Vrrp) {
+        if self.0.is_empty() {
+            return;
+        }
+        let mut before = core::mem::take(&mut self.0);
+        for (from, to) in diff::instances(old, new).kept {
+            if let (Some(from), Some(to)) = (old.instances.get(from), new.instances.get(to))
+                && let Some(counters) = before.remove(&from.name)
+            {
+                self.0.insert(to.name.clone(), counters);
+            }
         }
     }
 

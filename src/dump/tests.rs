@@ -241,8 +241,29 @@ fn statistics_are_lines_under_headings() {
         ["    Received: 1", "    Received: 0", "    Received: 2", "    Received: 0"]
     );
     assert!(!text.contains("TTL: 3"), "{text}");
-    later.instances.remove(0);
-    cleared.keep(&later);
-    let all = Vrrp { config: &config, view: &view, cleared: &cleared, wall: WALL };
-    assert!(all.stats().contains("Received: 11"));
+    // The first one gets another name, which nothing else changes; the second one is replaced by another of its name.
+    let mut other = config.clone();
+    other.instances[0].name = "V3".into();
+    other.instances[1].vrid = serde_json::from_value(99.into()).unwrap();
+    other.instances[1].interface = "other".parse().unwrap();
+    let (first, second) = (config.instances[0].clone(), config.instances[1].clone());
+    let only = |instance| model::Vrrp { instances: vec![instance], ..config.clone() };
+    cleared.carry(&only(first.clone()), &only(other.instances[0].clone()));
+    for instance in &mut later.instances {
+        if instance.name == first.name {
+            instance.name = "V3".into();
+        }
+    }
+    let named = only(other.instances[0].clone());
+    let all = Vrrp { config: &named, view: &later, cleared: &cleared, wall: WALL };
+    let carried: Vec<String> =
+        all.stats().lines().filter(|l| l.contains("    Received")).map(Into::into).collect();
+    cleared.clear(&view);
+    let none = model::Vrrp::default();
+    cleared.carry(&only(second.clone()), &none);
+    cleared.carry(&none, &only(second.clone()));
+    let renewed = only(second);
+    let all = Vrrp { config: &renewed, view: &view, cleared: &cleared, wall: WALL };
+    assert_eq!((carried.len(), all.stats().contains("    Received: 11")), (2, true), "{carried:?}");
+    assert_eq!(carried[0], received[0], "the count goes on under the new name");
 }

@@ -352,6 +352,9 @@ impl Supervisor {
                 tracing::debug!("stopping because of {name}");
                 return Some(Ending { exit: Exit::Ok });
             }
+            Turn::Asked(Asked::Data) => {
+                tracing::warn!("keepalived.data (signal DATA) is not supported by this version");
+            }
             Turn::Asked(what) => {
                 for child in &mut self.children {
                     child.tell(&ToRole::Dump(what), Vec::new());

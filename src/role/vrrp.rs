@@ -67,7 +67,7 @@ pub(super) async fn run(mut control: Control) -> Exit {
 }
 
 /// What a view is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     /// For a file.
     Dump(Asked),
@@ -311,9 +311,14 @@ impl Role {
         }
     }
 
-    /// Requests a view from the engine. Without room the request is dropped: the requester has a deadline.
+    /// Requests a view from the engine. Without room a question of `api` is dropped, which has a deadline; a file is
+    /// written once for all requests until then.
     fn look(&mut self, ask: Ask, purpose: Look) {
-        if self.looks.len() < LOOKS {
+        let has_room = match purpose {
+            Look::Dump(_) => self.looks.values().all(|other| *other != purpose),
+            Look::Answer(_) => self.looks.len() < LOOKS,
+        };
+        if has_room {
             self.asked += 1;
             self.looks.insert(self.asked, purpose);
             self.tell(Input::Look { request: self.asked, ask });

@@ -71,7 +71,15 @@ fn certificates(pem: &[u8]) -> Result<Vec<X509>, ErrorStack> {
 
 fn private_key(pem: &[u8], password: Option<&str>) -> Result<PKey<Private>, ErrorStack> {
     // Without a password the library would ask for one at the terminal.
-    PKey::private_key_from_pem_passphrase(pem, password.unwrap_or_default().as_bytes())
+    let password = password.unwrap_or_default().as_bytes();
+    PKey::private_key_from_pem_callback(pem, |room| {
+        // One that does not fit, of some thousand octets, is not the one.
+        let length = room.get_mut(..password.len()).map_or(0, |room| {
+            room.copy_from_slice(password);
+            password.len()
+        });
+        Ok(length)
+    })
 }
 
 /// The first reason, which is the closest to the cause.

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::stat::Mode;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
@@ -70,14 +71,17 @@ impl Fifos {
     pub fn prepare(&mut self, generation: u32, settings: &Settings, busy: &Arc<()>) {
         let known: Vec<Arc<Writer>> =
             self.known.iter().flat_map(|(_, of)| of.writers().cloned()).collect();
+        let kept = |config: &Fifo| {
+            let same = known.iter().find(|writer| writer.config == *config)?;
+            match same.orders.try_send(Order::Check) {
+                Err(TrySendError::Closed(_)) => None,
+                // One that has no room for it is still being opened.
+                Ok(()) | Err(TrySendError::Full(_)) => Some(Arc::clone(same)),
+            }
+        };
         let writer = |config: &Option<Fifo>| {
             let config = config.as_ref()?;
-            let Some(same) = known.iter().find(|writer| writer.config == *config) else {
-                return Some(Writer::start(config.clone(), busy));
-            };
-            // One that has no room for it is still being opened.
-            let _ = same.orders.try_send(Order::Check);
-            Some(Arc::clone(same))
+            Some(kept(config).unwrap_or_else(|| Writer::start(config.clone(), busy)))
         };
         let of = Of {
             all: writer(&settings.fifo),
@@ -232,7 +236,7 @@ impl Served {
 /// Runs this on a thread of its own: not one of the runtime, which would wait for it at the end.
 async fn apart<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
     let (done, result) = oneshot::channel();
-    std::thread::spawn(move || done.send(run()));
+    std::thread::Builder::new().spawn(move || done.send(run()))?;
     result.await.map_err(io::Error::other)
 }
 

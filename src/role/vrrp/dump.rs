@@ -21,12 +21,12 @@ impl Dumps {
     /// A configuration comes into force.
     pub fn have(&mut self, global: &Global, config: Arc<model::Vrrp>) {
         self.json_version = global.settings.json_version;
+        self.cleared.carry(&self.config, &config);
         self.config = config;
     }
 
     /// Passes the files that are asked for to the supervisor.
     pub fn write(&mut self, control: &mut Control, what: Asked, view: &Vrrp) {
-        self.cleared.keep(view);
         let wall = clock::wall().before(clock::now().since(view.at));
         let all = dump::Vrrp { config: &self.config, view, cleared: &self.cleared, wall };
         match what {
