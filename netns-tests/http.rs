@@ -94,7 +94,7 @@ fn becomes(node: &Node, servers: &[u8]) -> Res {
 
 /// The last attempt at each server as shown by the status.
 fn last(node: &Node) -> Res<Vec<String>> {
-    let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status", "--json"])?;
+    let text = node.status(&["--json"])?;
     let report: Value = serde_json::from_str(&text)?;
     let servers = report["checker"]["services"][0]["servers"].as_array().cloned();
     let servers = servers.unwrap_or_default();

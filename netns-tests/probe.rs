@@ -179,7 +179,7 @@ fn name_servers_decide(lab: &mut Lab) -> Res {
     let server = start(&["--address=/other.example/10.9.9.9"])?;
     // It refuses names of others: nobody it could ask.
     lab.timeline().poll(LIMIT, "the reason", || {
-        let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status", "--json"])?;
+        let text = node.status(&["--json"])?;
         Ok(text.contains("rcode = 5").then_some(()))
     })?;
     becomes(&node, &[])?;
@@ -267,7 +267,7 @@ fn a_service_is_checked_while_its_address_is_here(lab: &mut Lab) -> Res {
     let deactivated = "Deactivating healthchecker for service [10.0.0.71]:tcp:80";
     lab.always().log(&node, deactivated)?;
     becomes(&node, &[(71, 1)])?;
-    let text = node.must([env!("CARGO_BIN_EXE_evervip"), "status"])?;
+    let text = node.status(&[])?;
     check!(text.contains("checks are suspended"), "{text}");
     // The kernel doubles what it is asked for.
     let shown = node.must(["ss", "-a", "-m", "-f", "netlink"])?;

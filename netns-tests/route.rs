@@ -155,9 +155,13 @@ fn a_route_without_an_interface_that_others_remove_comes_back(lab: &mut Lab) -> 
     let text = configuration("  10.1.42.0/24 via 10.0.0.1\n  blackhole 10.1.43.0/24\n");
     let subject = lab.subject.clone();
     let (node, daemon, before) = begin(lab, "our", &subject, &text)?;
-    let wanted = routes(&node)?;
-    for route in ["10.1.42.0/24", "blackhole 10.1.43.0/24"] {
-        check!(wanted.iter().any(|line| line.contains(route)), "no {route} in {wanted:?}");
+    let both = ["10.1.42.0/24", "blackhole 10.1.43.0/24"];
+    let wanted = lab.timeline().poll(LIMIT, "both routes are there", || {
+        let shown = routes(&node)?;
+        let has = |route: &&str| shown.iter().any(|line| line.contains(*route));
+        Ok(both.iter().all(has).then_some(shown))
+    })?;
+    for route in both {
         node.ip(&format!("route del {route}\n"))?;
         same(lab, &node, &wanted)?;
     }

@@ -21,7 +21,6 @@ pub mod guest {
         a_virtual_mac_is_in_the_vrf_of_its_parent,
     ];
 
-    const EVERVIP: &str = env!("CARGO_BIN_EXE_evervip");
     const ROUTE: &str = "unicast 10.9.0.0/24 via 10.0.0.1 ";
 
     /// An instance by unicast in the VRF of its name.
@@ -109,7 +108,7 @@ pub mod guest {
         lab.after(mark)
             .log(&node, "(blue) entering FAULT state (interface enp0s8 is not in VRF blue)")?;
         lab.timeline().poll(LIMIT, "the status names the VRF", || {
-            let text = node.must([EVERVIP, "status", "blue"])?;
+            let text = node.status(&["blue"])?;
             Ok(text.contains("VRF blue does not exist").then_some(()))
         })?;
         routes(lab, &node, &[("enp0s9", "20")])?;

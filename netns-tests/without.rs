@@ -38,7 +38,7 @@ fn without_ipvs_the_other_node_becomes_master(lab: &mut Lab) -> Res {
     all.address(&pair.svr2, VIP, true)?;
     all.some_adverts(&pair.svr2, 4)?;
     check!(all.adverts(&pair.svr1).is_empty(), "the node without IPVS sent adverts");
-    let status = pair.svr1.output([env!("CARGO_BIN_EXE_evervip"), "status"])?.stdout;
+    let status = pair.svr1.status(&[])?;
     for line in ["fault: IPVS does not work or refuses a virtual server", "IPVS is not available"] {
         check!(status.contains(line), "{status}");
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
@@ -209,12 +209,28 @@ impl Daemon {
     }
 }
 
-/// Sends a signal; ignores that a process has ended already.
+/// Sends a signal; ignores that a process has ended already. After SIGSTOP all its threads are stopped, which takes time on
+/// a busy machine.
 pub fn signal_to(pid: u32, signal: Signal) -> Res {
     match kill(Pid::from_raw(i32::try_from(pid)?), signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(error) => Err(fail(format!("cannot send {signal} to {pid}: {error}"))),
+        Ok(()) | Err(Errno::ESRCH) => {}
+        Err(error) => return Err(fail(format!("cannot send {signal} to {pid}: {error}"))),
     }
+    let end = Instant::now() + LIMIT;
+    while signal == Signal::SIGSTOP && runs(pid) && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
+}
+
+/// Whether a thread of a process is neither stopped nor a zombie.
+fn runs(pid: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().any(|thread| {
+        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        let behind = stat.rsplit(')').next().unwrap_or_default().trim_start();
+        !behind.is_empty() && !behind.starts_with(['T', 't', 'Z', 'X'])
+    })
 }
 
 /// Whether a process exists and is not a zombie.

@@ -20,7 +20,7 @@ use nix::unistd::{Pid, sethostname};
 
 use super::follow::Halt;
 use super::timeline::{Timeline, Wall, What};
-use super::{Res, Stop, fail};
+use super::{LIMIT, Res, Stop, fail};
 
 /// The argument by which the test program becomes the first process of a node.
 pub const INIT: &str = "--first-process-of-a-node";
@@ -118,6 +118,16 @@ impl Node {
             status: done.status,
             stdout: String::from_utf8_lossy(&done.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&done.stderr).into_owned(),
+        })
+    }
+
+    /// What `evervip status` prints with these arguments as soon as every process has answered: each has a second for it,
+    /// which a busy machine may not give it.
+    pub fn status(&self, words: &[&str]) -> Res<String> {
+        let words = [&[env!("CARGO_BIN_EXE_evervip"), "status"], words].concat();
+        self.timeline().poll(LIMIT, "every process answers", || {
+            let output = self.output(&words)?;
+            Ok(output.status.success().then_some(output.stdout))
         })
     }
 
