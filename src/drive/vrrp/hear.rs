@@ -21,7 +21,7 @@ const BATCH: usize = 64;
 /// Packets read from one socket if their time stamps are not usable: more than fit into its queue.
 const QUEUE: usize = 8192;
 /// If an advert is this late, the process was stalled, and other routers may have taken over meanwhile.
-const HELD_UP: Duration = Duration::from_millis(50);
+pub(super) const HELD_UP: Duration = Duration::from_millis(50);
 /// Longest time that overdue adverts wait for received packets. All that is in the queue takes far less, but for a flood
 /// on a slow machine.
 const PATIENCE: Duration = Duration::from_millis(50);

@@ -1,5 +1,7 @@
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
+use super::hear::HELD_UP;
 use super::*;
 use crate::base::Family;
 use crate::base::Mac;
@@ -258,6 +260,58 @@ fn what_was_missed_during_a_stall_is_heard_before_anybody_is_taken_for_silent() 
     );
 }
 
+/// A master of which only adverts are due.
+fn master(bench: &mut Bench, beat: impl FnMut() + Send + 'static) -> (Driver, Handle) {
+    let (mut driver, mut handle) = Driver::new(hooks(beat)).unwrap();
+    handle.send(bench.snapshot()).unwrap();
+    let mut config = config();
+    config.instances[0].lower_prio_no_advert = true;
+    config.instances[0].garp.delay = Duration::ZERO;
+    handle.send(reload(config)).unwrap();
+    until(|| {
+        driver.turn().unwrap();
+        let master = driver.engine.state("VI") == Some(status::vrrp::State::Master);
+        (master && driver.engine.other_deadline().is_none()).then_some(())
+    });
+    let _ = bench.heard();
+    (driver, handle)
+}
+
+#[test]
+fn an_overdue_advert_waits_for_what_was_received_but_not_for_long() {
+    in_namespace(
+        "drive::vrrp::tests::an_overdue_advert_waits_for_what_was_received_but_not_for_long",
+        || {
+            run(async {
+                for (slow, sent) in [(false, vec![]), (true, vec![100])] {
+                    let mut bench = Bench::new();
+                    let sleeps = Arc::new(AtomicBool::new(false));
+                    let asleep = Arc::clone(&sleeps);
+                    let (mut driver, _handle) = master(&mut bench, move || {
+                        if asleep.load(Ordering::Relaxed) {
+                            std::thread::sleep(Duration::from_millis(40));
+                        }
+                    });
+                    // The last one is of a router that has taken over.
+                    (0..240).for_each(|_| bench.advertise(50));
+                    bench.advertise(200);
+                    until(|| {
+                        let due = driver.engine.advert_deadline()?;
+                        (clock::now().since(due) > 2 * HELD_UP).then_some(())
+                    });
+                    // Between two batches.
+                    driver.beat = Duration::from_millis(1);
+                    sleeps.store(slow, Ordering::Relaxed);
+                    driver.turn().unwrap();
+                    assert_eq!((slow, bench.heard()), (slow, sent));
+                    drop(driver);
+                    ip("link del veth0");
+                }
+            });
+        },
+    );
+}
+
 #[test]
 fn under_a_flood_packets_come_in_batches_and_adverts_leave_between() {
     in_namespace(
@@ -265,19 +319,7 @@ fn under_a_flood_packets_come_in_batches_and_adverts_leave_between() {
         || {
             run(async {
                 let mut bench = Bench::new();
-                let (mut driver, mut handle) = Driver::new(hooks(|| {})).unwrap();
-                handle.send(bench.snapshot()).unwrap();
-                let mut config = config();
-                config.instances[0].lower_prio_no_advert = true;
-                // Only adverts are due.
-                config.instances[0].garp.delay = Duration::ZERO;
-                handle.send(reload(config)).unwrap();
-                until(|| {
-                    driver.turn().unwrap();
-                    let master = driver.engine.state("VI") == Some(status::vrrp::State::Master);
-                    (master && driver.engine.other_deadline().is_none()).then_some(())
-                });
-                let _ = bench.heard();
+                let (mut driver, _handle) = master(&mut bench, || {});
                 // A queue holds some 270 packets without the privilege to enlarge it.
                 (0..250).for_each(|_| bench.advertise(50));
                 let received = |driver: &Driver| {
