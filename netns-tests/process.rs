@@ -123,6 +123,8 @@ fn a_replaced_vrrp_process_repeats_no_notification(lab: &mut Lab) -> Res {
         let vrrp = daemon.role(Role::Vrrp)?;
         signal_to(vrrp, signal)?;
         replaced(lab, &daemon, Role::Vrrp, vrrp)?;
+        // Not before it has begun: two processes that send nothing are a silence of their own.
+        lab.after(lab.mark()).some_adverts(&pair.svr1, 1)?;
     }
     steady(lab, lab.mark(), &pair.svr1, 3)?;
     check!(lab.after(mark).adverts(&pair.svr2).is_empty(), "the backup took over");
