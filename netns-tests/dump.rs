@@ -141,6 +141,8 @@ fn exporters_of_json_see_the_state(lab: &mut Lab) -> Res {
     }
     let [primary, _backup] = pair.start(&lab.subject, FAILOVER)?;
     lab.always().address(&pair.svr1, "10.0.0.100", true)?;
+    primary.signal(nix::sys::signal::Signal::SIGUSR1)?;
+    lab.always().log(&pair.svr1, "keepalived.data (signal DATA) is not supported")?;
     for reader in readers::JSON_READERS {
         for (node, state) in nodes.into_iter().zip([2, 1]) {
             let seen =

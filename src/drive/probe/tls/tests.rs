@@ -134,6 +134,7 @@ fn a_server_that_asks_for_a_certificate_gets_the_configured_one() {
     for (material, verdict) in [
         (Some(material(plain, None)), "success"),
         (Some(material(encrypted(b"secret"), Some("secret"))), "success"),
+        (Some(material(encrypted(b"se\0ret"), Some("se\0ret"))), "success"),
         (Some(service::Tls::default()), "TLS: "),
         (None, "TLS: "),
     ] {
