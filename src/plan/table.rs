@@ -189,6 +189,13 @@ impl<C> Entry<C> {
         self.in_flight.is_some()
     }
 
+    /// Whether the kernel has been asked to remove it.
+    #[must_use]
+    pub fn is_leaving(&self) -> bool {
+        let verb = self.in_flight.as_ref().map(|asked| &asked.verb);
+        matches!(verb, Some(Verb::Delete { .. }))
+    }
+
     /// The object as the kernel has it, if it has it, according to its answers.
     pub(super) fn there(&self) -> &Object {
         let asked = self.in_flight.as_ref().and_then(|asked| match &asked.verb {

@@ -145,9 +145,12 @@ impl Engine {
     /// turns out to be master.
     pub(super) fn look_for_retained(&mut self, id: InstanceId) {
         let Some(instance) = self.instances.get_mut(id) else { return };
-        // A route alone proves nothing: another instance may have the same one.
+        // A route alone proves nothing: another instance may have the same one. Nor does an address that goes: an earlier
+        // reload has removed its instance.
         let objects = &self.objects;
-        let address = |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some();
+        let stays = |e: &ObjectId| objects.entry(*e).is_some_and(|entry| !entry.is_leaving());
+        let address =
+            |e: &ObjectId| objects.is_present(*e) && objects.address(*e).is_some() && stays(e);
         instance.retained = instance.entries.iter().any(address);
         let pieces = instance.entries.len() / 4;
         if instance.retained {

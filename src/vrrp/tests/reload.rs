@@ -110,6 +110,24 @@ fn an_instance_that_is_removed_says_goodbye() {
 }
 
 #[test]
+fn an_instance_that_returns_at_once_waits_like_a_new_one() {
+    let (mut host, config) = two();
+    let mut without = config.clone();
+    let gone = without.instances.pop().unwrap();
+    host.obedient = false;
+    let removed = reload(&mut host, &without);
+    assert!(!removed.is_empty());
+    // The address is still there: the kernel has not answered yet.
+    reload(&mut host, &config);
+    host.obedient = true;
+    // One whose address stays would wait for one interval only.
+    host.pass(2 * SECOND);
+    assert!(!masters(&host).contains(gone.name.as_str()));
+    host.pass(2 * SECOND);
+    assert!(masters(&host).contains(gone.name.as_str()));
+}
+
+#[test]
 fn an_instance_that_moves_says_farewell_where_it_was_and_elects_where_it_comes() {
     type Change = fn(&mut model::Instance);
     let changes: [Change; 3] = [
