@@ -122,10 +122,10 @@ pub fn main(name: &str) -> ExitCode {
     };
     let exit = match role {
         RoleName::Config => config::run(start),
-        RoleName::Vrrp => serve(start, LOOKUPS, vrrp::run),
-        RoleName::Runner => serve(start, LOOKUPS, runner::run),
-        RoleName::Checker => serve(start, LOOKUPS + checker::THREADS, checker::run),
-        RoleName::Api => serve(start, LOOKUPS, api::run),
+        RoleName::Vrrp => serve(start, vrrp::run),
+        RoleName::Runner => serve(start, runner::run),
+        RoleName::Checker => serve(start, checker::run),
+        RoleName::Api => serve(start, api::run),
     };
     log::flush(Duration::from_secs(1));
     exit.into()
@@ -174,18 +174,12 @@ fn written(path: &[u8]) -> Result<File, (String, std::io::Error)> {
         .map_err(|e| (String::from_utf8_lossy(path).into_owned(), e))
 }
 
-/// Threads for the lookup of names.
-const LOOKUPS: usize = 2;
-
-/// Runs a role on a runtime of this thread, with at most this many others.
-fn serve<F: Future<Output = Exit>>(
-    start: Start,
-    threads: usize,
-    role: impl FnOnce(Control) -> F,
-) -> Exit {
+/// Runs a role on a runtime of this thread.
+fn serve<F: Future<Output = Exit>>(start: Start, role: impl FnOnce(Control) -> F) -> Exit {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(threads)
+        // Only for name lookups.
+        .max_blocking_threads(2)
         .thread_stack_size(256 << 10)
         .build();
     match runtime {

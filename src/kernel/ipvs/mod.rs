@@ -221,7 +221,22 @@ impl Connection {
             let destinations = self.destinations(&key, &mut table.local)?;
             table.services.insert(key, Entry { settings, destinations });
         }
+        self.drop_removed(&mut table)?;
         Ok(table)
+    }
+
+    /// Drops services that were removed before their servers were requested: the kernel answers as for one without any.
+    fn drop_removed(&mut self, table: &mut Table) -> Result<(), Error> {
+        let bare = table.services.iter().filter(|(_, entry)| entry.destinations.is_empty());
+        let bare: Vec<ServiceKey> = bare.map(|(key, _)| *key).collect();
+        for part in bare.chunks(SINGLE) {
+            let mut found = BTreeMap::new();
+            self.single(part, &mut found)?;
+            for key in part.iter().filter(|key| !found.contains_key(*key)) {
+                table.services.remove(key);
+            }
+        }
+        Ok(())
     }
 
     fn list(&mut self) -> Result<Listing, Error> {
