@@ -373,18 +373,13 @@ fn flooded(lab: &mut Lab, addresses: u8, global: &str) -> Res {
     later.advert_after(&node, end, |advert| advert.vrid() == 42)?;
     let times: Vec<Wall> = of_other(&later).into_iter().filter(|at| *at <= end).collect();
     check!(times.len() >= 2, "{} adverts of VRRP2", times.len());
-    // A tenth of a second when nothing else runs; bench/steps.rs measures that. Here the flood, the recorder and other
-    // tests share the processors, and what would show is an instance that waits for the end of the flood.
     for two in times.windows(2) {
         let gap = two[1].millis_since(two[0]);
-        check!(
-            gap < 1_000.0 + late,
-            "VRRP2 was silent for {gap} ms, a bare timer late by {late} ms"
-        );
+        check!(gap < 300.0 + late, "VRRP2 was silent for {gap} ms, a bare timer late by {late} ms");
     }
     let due = FLOOD.as_millis() as f64 / 100.0;
     let lost = (late / 100.0).ceil();
-    check!(times.len() as f64 >= 0.5 * due - lost, "{} of {due} adverts of VRRP2", times.len());
+    check!(times.len() as f64 >= 0.9 * due - lost, "{} of {due} adverts of VRRP2", times.len());
     // The flood was received and answered.
     let answered = "(VRRP1) Received advert from 10.0.0.66 with lower priority 100, ours 200";
     later.log(&node, answered)?;
