@@ -512,10 +512,9 @@ fn change(new: &mut Vrrp, rng: &mut Rng, kind: u64) {
         }
         8 => new.groups.clear(),
         9 => {
-            for (n, instance) in (7u8..).zip(&mut new.instances) {
+            for instance in &mut new.instances {
                 if instance.family == crate::base::Family::V4 {
-                    let text = format!("10.0.7.{n}/32");
-                    let address = sample::address(&text, &instance.interface.clone());
+                    let address = sample::address("10.0.7.7/32", &instance.interface.clone());
                     instance.addresses.push(address);
                 }
             }

@@ -197,6 +197,12 @@ impl World {
                 let Some(link) = node.link_named(&address.interface) else { continue };
                 let key = (id, link.index, address.prefix.address);
                 let Some(seen) = self.oracle.announcements.get(&key) else { continue };
+                // Each router that has it announces it, when it becomes master: their frames look alike.
+                let others =
+                    node.config.instances.iter().filter(|other| other.name != instance.name);
+                if others.flat_map(all).any(|other| *other == *address) {
+                    continue;
+                }
                 let age = self.now().since(seen.since);
                 let there = link.up && node.kernel.has(link.index, address.prefix);
                 if age < ANNOUNCE || !there || node.in_flight > 0 {
