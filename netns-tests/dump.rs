@@ -5,7 +5,7 @@ mod readers;
 use serde_json::Value;
 
 use crate::compare::{prepared, start};
-use crate::lab::daemon::Program;
+use crate::lab::daemon::{CONF, Program};
 use crate::lab::node::Node;
 use crate::lab::{LIMIT, Lab, Res};
 use crate::scenario::{FAILOVER, Pair};
@@ -214,6 +214,15 @@ fn the_statistics_are_those_of_keepalived_and_can_be_set_to_zero(lab: &mut Lab) 
         check!(at_once.0 >= before.0 && at_once.1 == 1, "{name}: {at_once:?} after {before:?}");
         let after = sent("USR2")?;
         check!(after.0 < at_once.0 && after.1 == 0, "{name}: {after:?} after {at_once:?}");
+        if lab.subject.ours_only("its renamed instances are new ones").is_ok() && name == "our" {
+            let mark = lab.mark();
+            let rename =
+                format!("sed -i 's/V3/V5/' {CONF} && kill -HUP $(cat /run/keepalived.pid)");
+            node.must(["sh", "-c", &rename])?;
+            lab.after(mark).log(node, "Reload complete")?;
+            let renamed = sent("USR2")?;
+            check!(renamed.1 == 0 && renamed.0 >= after.0, "{renamed:?} after {after:?}");
+        }
         Ok(())
     })?;
     let [theirs, _, ours, again] = seen.as_slice() else { return Ok(()) };

@@ -241,29 +241,47 @@ fn statistics_are_lines_under_headings() {
         ["    Received: 1", "    Received: 0", "    Received: 2", "    Received: 0"]
     );
     assert!(!text.contains("TTL: 3"), "{text}");
-    // The first one gets another name, which nothing else changes; the second one is replaced by another of its name.
-    let mut other = config.clone();
-    other.instances[0].name = "V3".into();
-    other.instances[1].vrid = serde_json::from_value(99.into()).unwrap();
-    other.instances[1].interface = "other".parse().unwrap();
-    let (first, second) = (config.instances[0].clone(), config.instances[1].clone());
-    let only = |instance| model::Vrrp { instances: vec![instance], ..config.clone() };
-    cleared.carry(&only(first.clone()), &only(other.instances[0].clone()));
-    for instance in &mut later.instances {
-        if instance.name == first.name {
-            instance.name = "V3".into();
-        }
-    }
-    let named = only(other.instances[0].clone());
-    let all = Vrrp { config: &named, view: &later, cleared: &cleared, wall: WALL };
-    let carried: Vec<String> =
-        all.stats().lines().filter(|l| l.contains("    Received")).map(Into::into).collect();
-    cleared.clear(&view);
-    let none = model::Vrrp::default();
-    cleared.carry(&only(second.clone()), &none);
-    cleared.carry(&none, &only(second.clone()));
-    let renewed = only(second);
-    let all = Vrrp { config: &renewed, view: &view, cleared: &cleared, wall: WALL };
-    assert_eq!((carried.len(), all.stats().contains("    Received: 11")), (2, true), "{carried:?}");
-    assert_eq!(carried[0], received[0], "the count goes on under the new name");
+}
+
+#[test]
+fn what_was_set_to_zero_follows_its_instance_over_a_reload() {
+    let [first, second] = [("V1", 1), ("V2", 2)].map(|(name, vrid)| {
+        let mut one = sample::instance(name, "eth0", 1, 100, &["10.0.0.1/24"]);
+        one.vrid = serde_json::from_value(vrid.into()).unwrap();
+        one
+    });
+    let of = |instances: &[&Instance]| model::Vrrp {
+        instances: instances.iter().map(|i| (*i).clone()).collect(),
+        ..model::Vrrp::default()
+    };
+    let ten = |config: &model::Vrrp| {
+        let count = |one: &Instance| {
+            let mut shown = seen(one, State::Backup);
+            shown.counters.adverts_received = 10;
+            shown
+        };
+        view(config.instances.iter().map(count).collect())
+    };
+    let received = |config: &model::Vrrp, cleared: &Cleared| -> Vec<String> {
+        let text = Vrrp { config, view: &ten(config), cleared, wall: WALL }.stats();
+        // The first line of that name is that of adverts, the second one of priority 0.
+        let lines = text.lines().filter(|line| line.contains("    Received")).step_by(2);
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    let config = of(&[&first, &second]);
+    let mut cleared = Cleared::default();
+    assert_eq!(received(&config, &cleared), ["Received: 10", "Received: 10"]);
+    cleared.clear(&ten(&config));
+    assert_eq!(received(&config, &cleared), ["Received: 0", "Received: 0"]);
+    // They swap their names.
+    let (mut one, mut other) = (first.clone(), second.clone());
+    core::mem::swap(&mut one.name, &mut other.name);
+    let swapped = of(&[&one, &other]);
+    cleared.carry(&config, &swapped);
+    assert_eq!(received(&swapped, &cleared), ["Received: 0", "Received: 0"]);
+    // One is removed, and returns as a new one.
+    let fewer = of(&[&other]);
+    cleared.carry(&swapped, &fewer);
+    cleared.carry(&fewer, &swapped);
+    assert_eq!(received(&swapped, &cleared), ["Received: 10", "Received: 0"]);
 }
