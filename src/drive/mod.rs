@@ -7,6 +7,7 @@
     reason = "part of the shell: clocks, threads, sockets, programs"
 )]
 
+pub mod apart;
 pub mod bfd;
 pub mod check;
 pub mod class;

@@ -26,8 +26,6 @@ use crate::sys::{clock, memfd, process, sched};
 use presence::Presence;
 use record::Record;
 
-/// Threads that it needs beside its own and those for the lookup of names.
-pub(super) const THREADS: usize = crate::drive::probe::THREADS;
 /// Number of concurrent attempts: this many servers may be silent without delaying the others.
 const PROBES: u64 = 16_384;
 /// Descriptors for everything else.

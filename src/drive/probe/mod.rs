@@ -19,9 +19,6 @@ use tokio::task::AbortHandle;
 use crate::check::probe::{Closing, ProbeId, Request, Step, Verdict};
 use crate::model::service;
 
-/// Threads that the runtime of probes needs beside its own.
-pub const THREADS: usize = search::AT_ONCE;
-
 /// The attempts under way. Dropping it ends them.
 #[derive(Debug)]
 pub struct Probes {

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use regex::bytes::Regex;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
 
 use crate::check::probe::http::Search;
 use crate::check::probe::{Failure, Verdict};
+use crate::drive::apart::apart;
 use crate::model::pattern::Pattern;
 
 /// Searches at a time. Each holds a thread, and a processor while it lasts.
-pub const AT_ONCE: usize = 8;
+const AT_ONCE: usize = 8;
 
 /// The text of a pattern and its options.
 type Key = (Box<[u8]>, Vec<Box<str>>);
@@ -38,17 +38,20 @@ impl Searches {
 
     /// The verdict of a search of what a server sent, when it is its turn.
     pub(super) async fn verdict(&self, server: SocketAddr, search: Box<Search>) -> Verdict {
-        let panicked = Verdict::Failure(Failure::Timeout);
-        let Ok(own) = self.turn_of(server).acquire_owned().await else { return panicked };
-        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return panicked };
+        let failed = Verdict::Failure(Failure::Timeout);
+        let Ok(own) = self.turn_of(server).acquire_owned().await else { return failed };
+        let Ok(turn) = Arc::clone(&self.turns).acquire_owned().await else { return failed };
         let compiled = Arc::clone(&self.compiled);
-        let task = spawn_blocking(move || {
+        let searched = apart(move || {
             let regex = regex_of(&compiled, &search.pattern);
             let verdict = search.verdict(regex.as_deref());
             drop((own, turn));
             verdict
         });
-        task.await.unwrap_or(panicked)
+        searched.await.unwrap_or_else(|e| {
+            tracing::warn!("cannot search a page of {server}: {e}");
+            failed
+        })
     }
 
     /// The only turn of a server.

@@ -385,12 +385,7 @@ fn a_mail_server_greets_or_does_not() {
 #[test]
 fn long_searches_do_not_delay_other_checks() {
     use crate::model::pattern::SEARCHED;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(THREADS)
-        .build()
-        .unwrap();
-    runtime.block_on(async {
+    testing::run(async {
         let (pages, told) = std::sync::mpsc::channel();
         let long: Vec<u8> = b"axx".iter().copied().cycle().take(SEARCHED).collect();
         let mut probes = Probes::new();

@@ -13,10 +13,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nix::sys::stat::Mode;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::drive::apart::apart;
 use crate::drive::script::{Running, STOP_GRACE};
 use crate::ipc::RoleName;
 use crate::model::User;
@@ -233,13 +234,6 @@ impl Served {
     }
 }
 
-/// Runs this on a thread of its own: not one of the runtime, which would wait for it at the end.
-async fn apart<T: Send + 'static>(run: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
-    let (done, result) = oneshot::channel();
-    std::thread::Builder::new().spawn(move || done.send(run()))?;
-    result.await.map_err(io::Error::other)
-}
-
 /// The file system and the file of an inode.
 fn identity(about: &Metadata) -> (u64, u64) {
     (about.dev(), about.ino())
@@ -347,15 +341,20 @@ mod tests {
         }
     }
 
+    /// A configuration with this FIFO is in force.
+    fn begun(path: &Path) -> (Fifos, Arc<()>) {
+        let (mut fifos, busy) = (Fifos::default(), Arc::new(()));
+        fifos.prepare(1, &settings(path, None), &busy);
+        fifos.apply(1);
+        (fifos, busy)
+    }
+
     #[test]
     fn lines_go_to_the_fifos_of_a_role_and_stay_there_over_a_reload() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("all");
         testing::run(async {
-            let mut fifos = Fifos::default();
-            let busy = Arc::new(());
-            fifos.prepare(1, &settings(&path, None), &busy);
-            fifos.apply(1);
+            let (mut fifos, busy) = begun(&path);
             fifos.write(RoleName::Vrrp, "INSTANCE \"A\" MASTER 100");
             fifos.write(RoleName::Checker, "VS [10.0.0.1]:tcp:80 UP");
             for bad in ["", "two\nlines", &"x".repeat(5000)] {
@@ -389,14 +388,29 @@ mod tests {
     }
 
     #[test]
+    fn a_reload_begins_anew_with_one_whose_task_has_ended() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all");
+        testing::run(async {
+            let config = settings(&path, None);
+            let (orders, ended) = mpsc::channel(1);
+            drop(ended);
+            let dead = Arc::new(Writer { config: config.fifo.clone().unwrap(), orders });
+            let mut fifos = Fifos::default();
+            fifos.known.push((1, Of { all: Some(dead), vrrp: None, checker: None }));
+            fifos.prepare(2, &config, &Arc::new(()));
+            fifos.apply(2);
+            fifos.write(RoleName::Vrrp, "line");
+            assert_eq!(read(&path).await, "line\n");
+        });
+    }
+
+    #[test]
     fn a_reload_replaces_a_fifo_that_was_removed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("all");
         testing::run(async {
-            let mut fifos = Fifos::default();
-            let busy = Arc::new(());
-            fifos.prepare(1, &settings(&path, None), &busy);
-            fifos.apply(1);
+            let (mut fifos, busy) = begun(&path);
             fifos.write(RoleName::Vrrp, "first");
             assert_eq!(read(&path).await, "first\n");
             for generation in 2.. {
