@@ -99,11 +99,23 @@ impl World {
     pub(in crate::sim) fn unsent_ah(&mut self, id: NodeId, link: IfIndex, octets: &[u8]) {
         let header = ip::decode(octets).ok().filter(|(header, _)| header.protocol == ah::PROTOCOL);
         let Some((header, rest)) = header.and_then(|(_, rest)| ah::decode(rest)) else { return };
+        let Some(vrid) = rest.get(1).copied() else { return };
         let segment = self.node(id).and_then(|node| node.kernel.segment_of(link).cloned());
-        match segment.zip(rest.get(1)) {
-            Some((segment, vrid)) => {
+        // Of an interface that is gone the router is known by its id, if that is on one segment only.
+        let mut known = self
+            .oracle
+            .ah
+            .keys()
+            .filter(|(node, wire)| *node == id && (wire.1, wire.2) == (Family::V4, vrid));
+        let place = match (segment, known.next(), known.next()) {
+            (Some(segment), ..) => Some((id, (segment, Family::V4, vrid))),
+            (None, Some(only), None) => Some(only.clone()),
+            _ => None,
+        };
+        match place {
+            Some(place) => {
                 let last = Last { number: header.sequence, own: true, exact: true };
-                self.oracle.ah.insert((id, (segment, Family::V4, *vrid)), last);
+                self.oracle.ah.insert(place, last);
             }
             None => self.oracle.loosen_ah(id),
         }
